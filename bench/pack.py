@@ -1,0 +1,120 @@
+"""Packing a Mars-sized submission: seconds and memory of podium's writer, of the whole packing, and of pandas.
+
+    python bench/pack.py [--rows 10022] [--out bench/out/pack.json]
+
+Each measurement runs in a process of its own; memory is the peak above the array of labels. The writer flushes to the
+disk; packing writes, flushes, reads back, compares every value with what was meant, and hashes. pandas only writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from _machine import Measured, measure, write_results
+
+from podium.config import Competition
+from podium.data.ragged import Ragged
+from podium.submission import wide_csv
+from podium.submission.pack import pack
+
+HEIGHT, WIDTH = 64, 128
+TARGET_SECONDS, TARGET_MB = 2.0, 200.0
+MARS = Competition.model_validate(
+    {
+        "name": "mars",
+        "task": "segmentation",
+        "data": {"format": "npz", "file": "-", "train": {"key": "-", "target": 1}, "test": {"key": "-"}},
+        "classes": ["background", "soil", "bedrock", "sand", "big_rock"],
+        "unscored": "background",
+        "metric": {"name": "mean_iou"},
+        "submission": {"format": "wide_csv"},
+        "models": ["none"],
+    }
+)
+
+
+def labels(rows: int, *_: object) -> Ragged:
+    """Random labels 1 to 4."""
+    values = np.random.default_rng(0).integers(1, 5, (rows, 1, HEIGHT, WIDTH), np.uint8)
+    return Ragged.stack(values, np.arange(rows).astype(str))
+
+
+def labels_and_pandas(rows: int, *_: object) -> Ragged:
+    """The same, with pandas loaded before the clock starts."""
+    import pandas  # noqa: F401
+
+    return labels(rows)
+
+
+def podium_write(given: Ragged, rows: int, folder: Path) -> Path:
+    """The writer alone, flushed to the disk."""
+    path = folder / "podium.csv"
+    wide_csv.write(path, given, MARS.submission)
+    return path
+
+
+def podium_pack(given: Ragged, rows: int, folder: Path) -> Path:
+    """The whole: write, flush, read back and compare, hash, name, ledger."""
+    return pack(folder, MARS, "bench", given, np.arange(rows).astype(str)).path
+
+
+def pandas_write(given: Ragged, rows: int, folder: Path) -> Path:
+    """What one would write by hand."""
+    import pandas
+
+    frame = pandas.DataFrame(given.stacked.reshape(rows, -1))
+    frame.insert(0, "id", given.ids)
+    frame.to_csv(folder / "pandas.csv", index=False)
+    return folder / "pandas.csv"
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=10022)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "pack.json")
+    options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.out.parent) as name:
+        folder = Path(name)
+        writes = [measure(podium_write, options.rows, folder, prepare=labels) for _ in range(3)]
+        packs = []
+        for _ in range(3):
+            packs.append(measure(podium_pack, options.rows, folder, prepare=labels))
+            packs[-1].value.unlink()
+        by_pandas = measure(pandas_write, options.rows, folder, prepare=labels_and_pandas)
+        ours = writes[-1].value
+        identical = filecmp.cmp(ours, by_pandas.value, shallow=False)
+        megabytes = ours.stat().st_size / 1e6
+    rows = [_row("podium write", writes), _row("podium pack (write and read back)", packs), _row("pandas to_csv", [by_pandas])]
+    print(f"{options.rows:,} rows of {HEIGHT}x{WIDTH}, {megabytes:.0f} MB of csv, array {options.rows * HEIGHT * WIDTH / 1e6:.0f} MB")
+    print(f"{'':34} {'seconds':>8} {'MB above array':>15}")
+    for row in rows:
+        print(f"{row['name']:34} {row['seconds']:8.2f} {row['peak_mb']:15.1f}")
+    met = rows[1]["seconds"] < TARGET_SECONDS and rows[1]["peak_mb"] < TARGET_MB
+    print(f"the same bytes as pandas: {'yes' if identical else 'NO'}")
+    print(f"packing in under {TARGET_SECONDS:.0f} s and {TARGET_MB:.0f} MB: {'yes' if met else 'NO'}")
+    write_results(
+        options.out,
+        {"rows": options.rows, "file_mb": megabytes, "identical_to_pandas": identical, "target_met": met, "table": rows},
+    )
+    if not identical:
+        raise SystemExit("podium's file differs from pandas'")
+
+
+def _row(name: str, runs: list[Measured]) -> dict[str, object]:
+    return {
+        "name": name,
+        "seconds": statistics.median(run.seconds for run in runs),
+        "all_seconds": [run.seconds for run in runs],
+        "peak_mb": max(run.peak_mb for run in runs),
+    }
+
+
+if __name__ == "__main__":
+    main()

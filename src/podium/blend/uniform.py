@@ -1,0 +1,77 @@
+"""The uniform blend: the mean of the models' probabilities, scored on their out-of-fold predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from podium.blend.oof import positions, volume
+from podium.config import Competition
+from podium.data.part import Part
+from podium.data.ragged import Ragged
+from podium.decode import finish
+from podium.folds import Folds
+from podium.jobs import STATS, TEST, VERSIONS
+from podium.metrics import MeanIoU
+from podium.plan import Run
+from podium.store import Folder, Key, write_json
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Weights per model, and the statistics of the blended out-of-fold predictions, (n, ...) on ascending rows."""
+
+    folder: Path
+    key: str
+    weights: dict[str, float]
+    rows: np.ndarray
+    stats: np.ndarray
+
+
+def make(runs: Sequence[Run], competition: Competition, folds: Folds, part: Part, metric: MeanIoU, runs_folder: Path) -> Blend:
+    """Blend ``runs`` with equal weights; what was blended before is read back."""
+    weights = {run.recipe.name: 1 / len(runs) for run in runs}
+    inputs = tuple(key.hash for run in runs for _, key in run.oof.values())
+    settings = {"weights": weights, "metric": competition.metric.model_dump(), "unscored": competition.unscored_index}
+    key = Key("blend", VERSIONS["blend"], settings, inputs)
+    folder = Folder(runs_folder / f"blend-{key.short}", key)
+    rows = np.sort(np.concatenate([folds.rows(fold)[1] for fold in runs[0].oof]))
+    with folder.lock():
+        if folder.done is None:
+            stats = _stats(runs, list(weights.values()), competition, folds, part, metric, rows)
+            np.save(folder.file(STATS), stats)
+            models = {run.recipe.name: {"run": run.key.hash, "weight": weights[run.recipe.name]} for run in runs}
+            write_json(folder.file("blend.json"), {"method": "uniform", "mean": "arithmetic", "models": models, "score": metric.value(stats)})
+            write_json(folder.file("decode.json"), {"unscored": competition.unscored, "steps": []})
+            folder.finish((STATS, "blend.json", "decode.json"))
+        folder.verify()
+        return Blend(folder.path, key.hash, weights, rows, np.load(folder.file(STATS), allow_pickle=False))
+
+
+def test_labels(runs: Sequence[Run], weights: dict[str, float], unscored: int | None) -> Ragged:
+    """The labels of the test set: the same ``finish`` as for out-of-fold predictions."""
+    volumes = []
+    for run in runs:
+        path, key = run.test
+        Folder(path, key).verify()
+        volumes.append(Ragged.open(path / TEST))
+    return finish(volumes, [weights[run.recipe.name] for run in runs], unscored)
+
+
+def _stats(
+    runs: Sequence[Run], weights: list[float], competition: Competition, folds: Folds, part: Part, metric: MeanIoU, rows: np.ndarray
+) -> np.ndarray:
+    assert part.targets is not None
+    found, stats = [], []
+    for fold in runs[0].oof:
+        volumes = [volume(*run.oof[fold], fold, folds, len(competition.classes)) for run in runs]
+        labels = finish(volumes, weights, competition.unscored_index)
+        found.append(positions(labels.ids, folds))
+        truth = [part.targets[part.targets.index[name]][0] for name in labels.ids.tolist()]
+        stats += [metric.stats(mask, image[0]) for mask, image in zip(truth, labels, strict=True)]
+    order = np.argsort(np.concatenate(found))
+    assert (np.concatenate(found)[order] == rows).all()
+    return np.concatenate(stats)[order]

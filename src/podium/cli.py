@@ -1,0 +1,282 @@
+"""The command line: thin, and light to import; what works is imported inside the commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from podium.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from podium.pipeline import Options
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="podium: from an image competition's raw file to a checked submission, with a score that can be believed.",
+)
+
+# typer reads these at run time, so they are written for every Python that podium supports
+Name = Annotated[str, typer.Argument(metavar="COMPETITION", help="A file of configs/competitions, for example mars.")]
+Models = Annotated[Optional[str], typer.Option("--models", metavar="A,B", help="Recipes of configs/models; default: the competition's.")]  # noqa: UP007,UP045
+FoldList = Annotated[Optional[str], typer.Option("--folds", metavar="0,1", help="Only these folds; default: all.")]  # noqa: UP007,UP045
+Budget = Annotated[Optional[str], typer.Option("--budget", metavar="30m", help="End the WHOLE run within this time; default: the recipes' epochs.")]  # noqa: UP007,UP045
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the training; the folds have their own.")]
+Data = Annotated[Optional[Path], typer.Option("--data", metavar="DIR", help="Where the competition's file lies.")]  # noqa: UP007,UP045
+Sample = Annotated[bool, typer.Option("--sample", help="Use the built-in sample, whatever data there is.")]
+Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.epochs=5; repeatable.")]  # noqa: UP007,UP045
+Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="Folder for runs/, folds/ and submissions/.")]  # noqa: UP007,UP045
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Threads per worker; default: the cores, shared by the workers.")]  # noqa: UP007,UP045
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Worker processes that train side by side.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
+
+
+@app.callback()
+def _podium() -> None:
+    """Needed by typer, so that a single command keeps its name."""
+
+
+def _work(until: str, go_on: bool) -> Callable[..., None]:
+    """A verb that works up to a stage; ``go_on``: without options it goes on from what the last run asked for."""
+
+    def verb(
+        name: Name,
+        models: Models = None,
+        folds: FoldList = None,
+        budget: Budget = None,
+        seed: Seed = 0,
+        data: Data = None,
+        sample: Sample = False,
+        override: Set = None,
+        out: Out = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        threads: Threads = None,
+        workers: Workers = 1,
+        dry_run: DryRun = False,
+        as_json: Json = False,
+    ) -> None:
+        options = _options(models, folds, budget, seed, data, sample, override, out, device, precision, threads, workers)
+        _run(name, options, until, go_on, dry_run, as_json)
+
+    return verb
+
+
+for _verb, _until, _go_on, _help in (
+    ("run", "pack", False, "All stages: data, folds, training, prediction, blend, submission file, board."),
+    ("train", "train", False, "Train the models and score them on the folds they have not seen."),
+    ("predict", "predict", True, "Predict the test set with what was trained; trains what is missing."),
+    ("pack", "pack", True, "Blend, write the submission file and read it back; predicts what is missing."),
+):
+    app.command(_verb, help=_help)(_work(_until, _go_on))
+
+
+@app.command(help="Make the fold file and show how alike the folds are.")
+def fold(name: Name, data: Data = None, sample: Sample = False, override: Set = None, out: Out = None, as_json: Json = False) -> None:
+    from podium.folds import table
+    from podium.pipeline import Options, prepare
+    from podium.report.text import print_table
+
+    console = _messages()
+    options = Options(data=data, sample=sample, overrides=tuple(override or ()), out=out)
+    prepared = prepare(name, options, lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
+    folds, classes = prepared.folds, prepared.competition.classes
+    assert prepared.dataset.train.targets is not None
+    rows = table(folds, prepared.dataset.train.targets, classes)
+    reasons: dict[str, int] = {}
+    for reason in folds.reasons[~folds.kept].tolist():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    if as_json:
+        _print_json({"file": str(prepared.folds_path), "dropped": reasons, "folds": rows, "classes": classes})
+        return
+    lines = [[r.fold, r.images, r.groups, *(f"{share:.3%} in {n}" for share, n in zip(r.shares, r.counts, strict=True))] for r in rows]
+    print_table(str(prepared.folds_path), ["fold", "images", "groups", *(f"{c}: pixels in images" for c in classes)], lines, _results())
+    for reason, count in reasons.items():
+        _results().print(f"dropped: {count} images: {reason}", highlight=False)
+
+
+@app.command(help="Check a submission file, also one made elsewhere, against what the competition asks for.")
+def check(
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to check.")],
+    data: Data = None,
+    sample: Sample = False,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    from podium.data.locate import locate
+    from podium.data.npz import open_dataset
+    from podium.pipeline import Options, read_settings
+    from podium.submission.pack import check_file
+
+    console = _messages()
+    workspace, competition, _ = read_settings(name, Options(out=out))
+    origin = locate(competition, workspace.root, data, sample, notify=console.print)
+    dataset = open_dataset(competition, origin.folder, workspace.cache(origin.name), console.print)
+    _, height, width = dataset.test.images.shapes[0].tolist()
+    report = check_file(file, competition, dataset.test.images.ids, height * width)
+    if as_json:
+        _print_json({"file": str(file), "valid": not report.errors, "report": report})
+    else:
+        for text in report.errors:
+            _results().print(f"error: {text}", style="red", markup=False)
+        for text in report.warnings:
+            _results().print(f"warning: {text}", style="yellow", markup=False)
+        verdict = "would be refused" if report.errors else "is in order"
+        _results().print(f"{file}: {report.rows} rows; {verdict}", markup=False, soft_wrap=True)
+    if report.errors:
+        raise typer.Exit(2)
+
+
+@app.command(help="Show the scores of the last run.")
+def board(name: Name, out: Out = None, as_json: Json = False) -> None:
+    from podium.pipeline import last_board
+    from podium.report.board import Board, Choice, Row
+    from podium.report.text import print_board
+
+    raw = last_board(name, out)
+    if as_json:
+        _print_json(raw)
+        return
+    rows = tuple(Row(**row) for row in raw["rows"])
+    choice = Choice(**raw["choice"]) if raw["choice"] else None
+    print_board(Board(**(raw | {"rows": rows, "choice": choice, "folds": tuple(raw["folds"])})), _results())
+
+
+def main() -> None:
+    """Entry point: user errors become one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"podium: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("podium: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(name: str, options: Options, until: str, go_on: bool, dry_run: bool, as_json: bool) -> None:
+    from podium import pipeline
+    from podium.report.text import print_board
+
+    if go_on and not options.asks:
+        options = pipeline.last_options(name, options)
+    done = pipeline.run(name, options, until, _messages(), dry_run)
+    if dry_run:
+        _print_plan(done.plan, as_json)
+    elif done.board is not None:
+        _print_json(done.board) if as_json else print_board(done.board, _results())
+    elif as_json:
+        _print_json({"failures": done.failures})
+    if done.failures:
+        for job, error in done.failures.items():
+            print(f"podium: {job}: {error}", file=sys.stderr)
+        raise typer.Exit(2 if done.user_errors else 1)
+
+
+def _print_plan(plan: Any, as_json: bool) -> None:
+    from podium.report.text import print_table
+
+    if as_json:
+        _print_json(plan)
+        return
+    rows = [[job.name, job.kind, "done" if job.result.done else "to do", "" if job.seconds is None else f"{job.seconds:.0f}"] for job in plan.jobs]
+    print_table(f"Plan for {plan.site.name}", ["job", "kind", "state", "seconds"], rows, _results())
+    needs = f"needs about {plan.disk_bytes / 1e9:.1f} GB of disk and {plan.memory_bytes / 1e9:.1f} GB of memory"
+    _results().print(needs if plan.budget is None else f"{needs}; ends within {plan.budget / 60:.0f} minutes", highlight=False)
+    for note in plan.notes:
+        _results().print(f"note: {note}", markup=False, highlight=False)
+
+
+def _options(
+    models: str | None,
+    folds: str | None,
+    budget: str | None,
+    seed: int,
+    data: Path | None,
+    sample: bool,
+    override: list[str] | None,
+    out: Path | None,
+    device: str,
+    precision: str,
+    threads: int | None,
+    workers: int,
+) -> Options:
+    from podium.pipeline import Options
+
+    if precision not in ("auto", "fp32", "bf16", "fp16"):
+        raise UserError(f"--precision {precision}: not a precision; allowed: auto, fp32, bf16, fp16")
+    names = tuple(part.strip() for part in models.split(",") if part.strip()) if models else ()
+    try:
+        numbers = tuple(sorted({int(part) for part in folds.split(",")})) if folds else ()
+    except ValueError:
+        raise UserError(f"--folds {folds}: not a list of numbers; write for example --folds 0,1") from None
+    return Options(
+        names,
+        numbers,
+        seconds_of(budget) if budget else None,
+        seed,
+        data,
+        sample,
+        tuple(override or ()),
+        out,
+        device,
+        precision,
+        threads,
+        workers,
+    )
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of a time like ``90s``, ``30m``, ``1h30m``."""
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    if not found or not any(found.groups()):
+        raise UserError(f"--budget {text}: not a time; write for example 30m, 1h30m or 90s")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    total = hours * 3600 + minutes * 60 + seconds
+    if total <= 0:
+        raise UserError(f"--budget {text}: must be longer than nothing")
+    return total
+
+
+def _messages() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _results() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _print_json(value: Any) -> None:
+    from dataclasses import asdict, is_dataclass
+
+    def plain(item: Any) -> Any:
+        if is_dataclass(item) and not isinstance(item, type):
+            return asdict(item)
+        if hasattr(item, "model_dump"):
+            return item.model_dump(mode="json")
+        return str(item)
+
+    print(json.dumps(value, default=plain))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Where a competition's data comes from: a given folder, the usual places, Kaggle, else the built-in sample."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from podium.config import Competition
+from podium.data import kaggle
+from podium.data.sample import has_sample, is_sample, sample_of_this_version, write_sample
+from podium.errors import UserError
+
+KAGGLE_INPUT = Path("/kaggle/input")
+"""Where Kaggle's notebooks find a competition's files."""
+
+Kind = Literal["given", "environment", "project", "kaggle_input", "download", "sample"]
+
+REASONS: dict[Kind, str] = {
+    "given": "given with --data",
+    "environment": "from $PODIUM_DATA",
+    "project": "the project's own data folder",
+    "kaggle_input": "Kaggle's input folder",
+    "download": "downloaded from Kaggle",
+    "sample": "the built-in sample",
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The folder that holds the competition's file, and how it was found.
+
+    name: under which results live: the competition's, with ``-sample`` where the file is the built-in sample,
+    wherever it lies, so that its results are never taken for real ones.
+    """
+
+    kind: Kind
+    folder: Path
+    name: str
+
+    @property
+    def sample(self) -> bool:
+        """Whether the data is generated rather than the competition's."""
+        return self.name.endswith("-sample")
+
+    def sentence(self) -> str:
+        """What a run prints about its data."""
+        warning = "; generated data: its scores say nothing about the competition" if self.sample else ""
+        return f"data of {self.name}: {self.folder} ({REASONS[self.kind]}{warning})"
+
+
+def locate(
+    competition: Competition,
+    root: Path,
+    data: Path | None = None,
+    sample: bool = False,
+    download: Callable[[str, Path], None] | None = None,
+    notify: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+    kaggle_input: Path | None = None,
+) -> Origin:
+    """Find the competition's file; the first of these that holds it.
+
+    ``data`` (a folder, one with a sub-folder of the competition's name, or the file itself); $PODIUM_DATA/<name>;
+    ``root``/data/<name>; ``kaggle_input``/<slug>; a download to ``root``/data/<name> where Kaggle credentials are;
+    the built-in sample, written to ``root``/data/<name>-sample. ``sample`` goes straight to the last.
+    ``download(slug, folder)`` replaces the download in tests. A wrong ``data`` and a failed download are UserErrors,
+    never a reason to go on silently.
+    """
+    if data is not None and sample:
+        raise UserError("--data and --sample exclude each other; leave one out")
+    if data is not None:
+        return _origin("given", _given(competition, data), competition)
+    if sample:
+        return _sample(competition, root)
+
+    places: list[tuple[Kind, Path]] = []
+    if os.environ.get("PODIUM_DATA"):
+        places.append(("environment", Path(os.environ["PODIUM_DATA"]).expanduser() / competition.name))
+    project = root / "data" / competition.name
+    places.append(("project", project))
+    if competition.kaggle is not None:
+        inputs = kaggle_input or KAGGLE_INPUT
+        places += [("kaggle_input", inputs / competition.kaggle)]
+        places += [("kaggle_input", inputs / "competitions" / competition.kaggle)]
+    for kind, folder in places:
+        if (folder / competition.data.file).is_file():
+            return _origin(kind, folder, competition)
+        if kind == "environment":
+            notify(f"PODIUM_DATA: there is no {folder / competition.data.file}; looking further")
+
+    found = kaggle.credentials() if competition.kaggle is not None else None
+    if competition.kaggle is not None and found is not None:
+        notify(f"downloading {competition.kaggle} from Kaggle to {project} (credentials: {found})")
+        if download is not None:
+            download(competition.kaggle, project)
+        else:
+            kaggle.download(competition.kaggle, project, expect=competition.data.file)
+        if not (project / competition.data.file).is_file():
+            raise UserError(
+                f"{project}: the download of '{competition.kaggle}' brought {_held(project)} instead of "
+                f"{competition.data.file}; correct data.file of the competition, or use --data or --sample"
+            )
+        return _origin("download", project, competition)
+    if not has_sample(competition.name):
+        looked = ", ".join(str(folder) for _, folder in places)
+        raise UserError(
+            f"{competition.name}: no {competition.data.file} in {looked}, no Kaggle credentials and no built-in "
+            f"sample; put the file into {project} or name its folder with --data"
+        )
+    return _sample(competition, root)
+
+
+def _origin(kind: Kind, folder: Path, competition: Competition) -> Origin:
+    generated = is_sample(folder / competition.data.file)
+    return Origin(kind, folder, f"{competition.name}-sample" if generated else competition.name)
+
+
+def _given(competition: Competition, data: Path) -> Path:
+    wanted = competition.data.file
+    data = data.expanduser()
+    if data.is_file():
+        if data.name != Path(wanted).name:
+            raise UserError(
+                f"--data {data}: is a file named otherwise than {wanted}; rename it or add --set data.file={data.name}"
+            )
+        return data.parents[len(Path(wanted).parts) - 1]
+    if not data.is_dir():
+        raise UserError(f"--data {data}: no such folder; name the one that holds {wanted}, or use --sample")
+    for folder in (data, data / competition.name):
+        if (folder / wanted).is_file():
+            return folder
+    raise UserError(
+        f"--data {data}: holds {_held(data)} where {wanted} (or {competition.name}/{wanted}) is expected; "
+        f"put the file there, name another folder, or use --sample"
+    )
+
+
+def _sample(competition: Competition, root: Path) -> Origin:
+    """The sample in ``root``/data, written where it is missing or of another version; foreign files stay."""
+    folder = root / "data" / f"{competition.name}-sample"
+    path = folder / competition.data.file
+    if path.exists() and not is_sample(path):
+        raise UserError(
+            f"{path}: is not the built-in sample, or damaged, and is not overwritten; move it away, "
+            f"or name its folder with --data"
+        )
+    if not sample_of_this_version(path):
+        write_sample(competition.name, path)
+    return Origin("sample", folder, f"{competition.name}-sample")
+
+
+def _held(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more if names else "nothing"

@@ -1,0 +1,66 @@
+"""From probabilities to labels: one function, the same for out-of-fold and test predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from podium.data.ragged import Ragged
+from podium.errors import UserError
+
+BLOCK = 64
+"""Images decoded at once: what keeps memory small and numpy busy."""
+
+
+def finish(volumes: Sequence[Ragged], weights: Sequence[float], unscored: int | None) -> Ragged:
+    """Blend the models' probabilities and take the most probable class.
+
+    volumes: one per model, float (C, H, W) per id, joined by id. weights: one per model, summing to 1.
+    unscored: a class that must not be predicted; its probability is set to zero and the rest renormalised per model,
+    before blending. Returns uint8 labels (1, H, W) per id, in the order of the first volume; ties go to the lower class.
+    """
+    first = volumes[0]
+    if len(weights) != len(volumes) or abs(sum(weights) - 1) > 1e-6:
+        raise UserError(f"blend weights {list(weights)}: {len(volumes)} weights that sum to 1 are needed")
+    for volume in volumes[1:]:
+        if volume.index.keys() != first.index.keys():
+            odd = next(iter(volume.index.keys() ^ first.index.keys()))
+            raise UserError(f"id '{odd}': predicted by one model and not by another; predict again with all models of the blend")
+    # images of one size are decoded in blocks, others one by one
+    block = BLOCK if first.uniform else 1
+    sizes = first.shapes.copy()
+    sizes[:, 0] = 1
+    values = np.empty(int(sizes.prod(axis=1).sum()), np.uint8)
+    at = 0
+    for start in range(0, len(first), block):
+        ids = first.ids[start : start + block]
+        blend: np.ndarray | None = None
+        for volume, weight in zip(volumes, weights, strict=True):
+            probabilities = _allowed(_take(volume, ids), unscored) * np.float32(weight)
+            blend = probabilities if blend is None else blend + probabilities
+        assert blend is not None
+        if unscored is not None:
+            blend[:, unscored] = -1
+        labels = blend.argmax(1).astype(np.uint8).reshape(-1)
+        values[at : at + len(labels)] = labels
+        at += len(labels)
+    return Ragged(values, sizes, first.ids)
+
+
+def _take(volume: Ragged, ids: np.ndarray) -> np.ndarray:
+    """The probabilities of some ids, float32 (B, C, H, W)."""
+    rows = [volume.index[name] for name in ids.tolist()]
+    if not volume.uniform:
+        return np.stack([volume[row] for row in rows]).astype(np.float32)
+    if rows == list(range(rows[0], rows[0] + len(rows))):
+        return volume.stacked[rows[0] : rows[0] + len(rows)].astype(np.float32)
+    return volume.stacked[rows].astype(np.float32)
+
+
+def _allowed(probabilities: np.ndarray, unscored: int | None) -> np.ndarray:
+    if unscored is None or not probabilities[:, unscored].any():
+        return probabilities
+    probabilities[:, unscored] = 0
+    total: np.ndarray = probabilities.sum(1, keepdims=True)
+    return probabilities / np.maximum(total, np.float32(1e-12))

@@ -1,0 +1,183 @@
+"""The local engine: jobs of a plan in spawned, reused worker processes, one after the other or side by side."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal
+
+from podium.engines import worker
+from podium.jobs import Job
+
+OnEvent = Callable[[Job, dict[str, Any]], None]
+STRETCH = (0.5, 1.5)
+"""Least and most of its planned seconds that a job is given when the run is behind or ahead of its budget."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended. ``skipped``: something it needs failed. ``cached``: it had been done before."""
+
+    status: Literal["done", "cached", "failed", "skipped"]
+    record: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    user: bool = False
+    trace: str = ""
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: BaseProcess
+    pipe: connection.Connection
+    job: Job | None = None
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.join(timeout=2)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def run(jobs: Sequence[Job], workers: int = 1, on_event: OnEvent = lambda job, event: None, deadline: float | None = None) -> dict[str, Outcome]:
+    """Carry out a graph of jobs and say how each ended.
+
+    A job starts when all that it ``needs`` is done; one that fails, or whose process dies, takes along only those that
+    need it. deadline (time.monotonic): when a budget ends; jobs with planned seconds get more or less of them as the run
+    is ahead or behind. on_event is called in this process with whatever a job reports.
+    """
+    outcomes: dict[str, Outcome] = {}
+    for job in jobs:
+        done = job.result.done if job.kind != "probe" else None
+        if done is not None:
+            outcomes[job.name] = Outcome("cached", done)
+            on_event(job, {"event": "cached"})
+    waiting = [job for job in jobs if job.name not in outcomes]
+    pool: list[_Worker] = []
+    try:
+        while waiting or any(one.job for one in pool):
+            _skip(waiting, outcomes, on_event)
+            for job in [job for job in waiting if all(need in outcomes for need in job.needs)]:
+                idle = next((one for one in pool if one.job is None), None)
+                if idle is None and len(pool) < workers:
+                    idle = _start(job, workers)
+                    pool.append(idle)
+                if idle is None:
+                    break
+                waiting.remove(job)
+                busy = [one.job for one in pool if one.job]
+                idle.job = job
+                on_event(job, {"event": "start"})
+                _give(idle, job, _allowance(job, waiting, busy, outcomes, workers, deadline))
+            _listen(pool, outcomes, on_event)
+    finally:
+        for one in pool:
+            one.stop()
+    return outcomes
+
+
+def _start(job: Job, workers: int) -> _Worker:
+    context = mp.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=worker.main, args=(theirs,), daemon=True, name="podium-worker")
+    # read by the linear algebra libraries when the worker imports them
+    kept = os.environ.get("OMP_NUM_THREADS")
+    if job.site.threads:
+        os.environ["OMP_NUM_THREADS"] = str(job.site.threads)
+    try:
+        process.start()
+    finally:
+        if job.site.threads:
+            os.environ.pop("OMP_NUM_THREADS")
+            if kept is not None:
+                os.environ["OMP_NUM_THREADS"] = kept
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _give(one: _Worker, job: Job, allowance: float | None) -> None:
+    try:
+        one.pipe.send({"job": job.to_json(), "allowance": allowance})
+    except OSError:
+        pass  # it died; its sentinel will say so
+
+
+def _skip(waiting: list[Job], outcomes: dict[str, Outcome], on_event: OnEvent) -> None:
+    """Give up, without end to the chain, the jobs that need something failed."""
+    changed = True
+    while changed:
+        changed = False
+        for job in list(waiting):
+            bad = [need for need in job.needs if need in outcomes and outcomes[need].status in ("failed", "skipped")]
+            if bad:
+                waiting.remove(job)
+                outcomes[job.name] = Outcome("skipped", error=f"not run, since '{bad[0]}' failed")
+                on_event(job, {"event": "skipped", "error": outcomes[job.name].error})
+                changed = True
+
+
+def _listen(pool: list[_Worker], outcomes: dict[str, Outcome], on_event: OnEvent) -> None:
+    """Wait for the workers to say something, or to die."""
+    ready = connection.wait([item for one in pool for item in (one.pipe, one.process.sentinel)], timeout=1.0)
+    for one in list(pool):
+        if one.pipe not in ready and one.process.sentinel not in ready:
+            continue
+        try:
+            while one.pipe.poll():
+                message = one.pipe.recv()
+                job = one.job
+                assert job is not None
+                if message["event"] == "done":
+                    outcomes[job.name] = Outcome("done", message["record"])
+                    one.job = None
+                elif message["event"] == "failed":
+                    outcomes[job.name] = Outcome("failed", {}, message["error"], message["user"], message["trace"])
+                    one.job = None
+                on_event(job, message)
+        except (EOFError, OSError):
+            one.process.join(timeout=5)
+        if not one.process.is_alive():
+            pool.remove(one)
+            if one.job is not None:
+                code = one.process.exitcode
+                how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+                hint = "; perhaps memory ran out" if code == -9 else ""
+                error = f"its worker process died ({how}){hint}"
+                outcomes[one.job.name] = Outcome("failed", error=error)
+                on_event(one.job, {"event": "failed", "error": error})
+
+
+def _allowance(
+    job: Job,
+    waiting: Sequence[Job],
+    busy: Sequence[Job],
+    outcomes: dict[str, Outcome],
+    workers: int,
+    deadline: float | None,
+) -> float | None:
+    """The seconds that this job may take now, so that the whole run ends at its deadline."""
+    if deadline is None or job.seconds is None:
+        return None
+    to_come = [other for other in waiting if other.seconds is not None]
+    planned = job.seconds + sum(other.seconds or 0 for other in to_come)
+    # predictions that finished trainings have already been charged for, still to be made; jobs under way: half done, say
+    owed = sum(_owed(other, outcomes) for other in waiting if other.seconds is None)
+    underway = sum((other.seconds or 0) / 2 for other in busy)
+    left = (deadline - time.monotonic()) * min(workers, len(to_come) + 1 + len(busy)) - owed - underway
+    low, high = STRETCH
+    return job.seconds * min(high, max(low, left / planned))
+
+
+def _owed(job: Job, outcomes: dict[str, Outcome]) -> float:
+    """Seconds that a prediction will take, as the trainings it needs have measured."""
+    total = 0.0
+    for need in job.needs:
+        record = outcomes[need].record if need in outcomes else {}
+        share = record.get("prediction", {}).get(job.kind, 0.0)
+        total += float(share)
+    return total

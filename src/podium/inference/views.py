@@ -1,0 +1,31 @@
+"""Views: the orientations under which an image is predicted, and how the answers are turned back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import torch
+import ttach
+
+View = tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
+
+
+@lru_cache
+def views(names: tuple[str, ...]) -> list[View]:
+    """For each name the pair (turn an image (B, C, H, W), turn its prediction back), from ttach's transforms."""
+    # The product of ttach's two flips holds all four views; a half turn is both flips.
+    flips = list(ttach.Compose([ttach.HorizontalFlip(), ttach.VerticalFlip()]))
+    by_name = dict(zip(("identity", "vflip", "hflip", "rot180"), flips, strict=True))
+    return [(by_name[name].augment_image, by_name[name].deaugment_mask) for name in names]
+
+
+def turn(images: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+    """All views of a batch in one batch: (B, C, H, W) → (V * B, C, H, W)."""
+    return torch.cat([there(images) for there, _ in views(tuple(names))])
+
+
+def turn_back(predictions: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+    """The mean over views of what was predicted on ``turn``'s batch: (V * B, C, H, W) → (B, C, H, W)."""
+    pieces = predictions.chunk(len(names))
+    return torch.stack([back(piece) for (_, back), piece in zip(views(tuple(names)), pieces, strict=True)]).mean(0)

@@ -1,0 +1,211 @@
+"""Jobs: what a worker anywhere is given, as plain JSON, and how it carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from podium.config import Competition, Recipe
+from podium.errors import UserError
+from podium.store import Folder, Key, read_done, write_json
+
+if TYPE_CHECKING:  # torch is imported in the workers only
+    from podium.data.part import Dataset
+    from podium.folds import Folds
+
+Emit = Callable[[dict[str, Any]], None]
+VERSIONS = {"run": 1, "fold": 1, "oof": 1, "test": 1, "blend": 1}
+"""Raised by hand when the code of a kind changes what its results mean."""
+OOF, TEST, STATS = "oof.npy", "test.npy", "stats.npy"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a run's data lie and how its machine is to be used; shared by all jobs of a plan."""
+
+    name: str
+    cache: str
+    data_id: str
+    folds: str
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of work: train a fold, predict its out-of-fold rows, or predict the test set with a recipe's folds.
+
+    name: unique in its plan, for people and for ``needs``. folder: where its result goes, with its key.
+    weights: folders of the trained folds it reads. seconds: what a fold may cost, None where epochs count; test_images of
+    them will be predicted by its net and are part of that cost.
+    """
+
+    kind: Literal["train", "oof", "test", "probe"]
+    name: str
+    competition: dict[str, Any]
+    recipe: dict[str, Any]
+    site: Site
+    folder: str
+    key: Key
+    seed: int
+    fold: int = -1
+    weights: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    seconds: float | None = None
+    test_images: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values only."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Job:
+        """The inverse of ``to_json``, also after a trip through JSON text."""
+        key = raw["key"] | {"inputs": tuple(raw["key"]["inputs"])}
+        tuples = {name: tuple(raw[name]) for name in ("weights", "needs")}
+        return cls(**(raw | tuples | {"site": Site(**raw["site"]), "key": Key(**key)}))
+
+    @property
+    def result(self) -> Folder:
+        """Its result on disk."""
+        return Folder(Path(self.folder), self.key)
+
+
+def run_key(competition: Competition, recipe: Recipe, seed: int, seconds: float | None, data_id: str, folds_id: str) -> Key:
+    """Identity of a recipe's training on a fold file: all that changes the weights, and nothing else."""
+    train = recipe.train.model_dump(mode="json", exclude={"min_epochs"} | ({"epochs"} if seconds is not None else set()))
+    settings = {
+        "net": recipe.net.model_dump(mode="json"),
+        "loss": recipe.loss.model_dump(mode="json"),
+        "augment": recipe.augment.model_dump(mode="json"),
+        "train": train,
+        "scored": list(competition.scored),
+        "seed": seed,
+        "seconds": seconds,
+    }
+    return Key("run", VERSIONS["run"], settings, (data_id, folds_id))
+
+
+def fold_key(run: Key, fold: int) -> Key:
+    """Identity of one fold's weights."""
+    return Key("fold", VERSIONS["fold"], {"fold": fold}, (run.hash,))
+
+
+def oof_key(weights: Key, recipe: Recipe, classes: int) -> Key:
+    """Identity of one fold's out-of-fold predictions."""
+    return Key("oof", VERSIONS["oof"], {"views": list(recipe.predict.views), "classes": classes}, (weights.hash,))
+
+
+def test_key(weights: list[Key], recipe: Recipe, classes: int) -> Key:
+    """Identity of a recipe's test predictions, the mean over the folds given."""
+    return Key("test", VERSIONS["test"], {"views": list(recipe.predict.views), "classes": classes}, tuple(key.hash for key in weights))
+
+
+@lru_cache(maxsize=2)
+def _open(cache: str, data_id: str, folds: str) -> tuple[Dataset, Folds]:
+    from podium.data.cache import open_cached
+    from podium.folds import load
+
+    dataset = open_cached(Path(cache), data_id)
+    return dataset, load(Path(folds), dataset.train.images.ids, dataset.data_id)
+
+
+def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, Any]:
+    """Carry out one job in this process and return facts about it; a finished result is left as it is.
+
+    allowance: seconds that a budget leaves for this job now, which may differ from the planned ones.
+    """
+    from podium.training.machine import detect
+
+    competition, recipe = Competition.model_validate(job.competition), Recipe.model_validate(job.recipe)
+    machine = detect(job.site.device, job.site.precision, job.site.threads)
+    dataset, folds = _open(job.site.cache, job.site.data_id, job.site.folds)
+    if job.kind == "probe":
+        return _probe(job, competition, recipe, dataset, folds, machine)
+    folder = job.result
+    with folder.lock():
+        if (done := folder.done) is not None:
+            return done
+        write_json(folder.file("job.json"), job.to_json())
+        if job.kind == "train":
+            from podium.training.fold import train_fold
+
+            seconds = job.seconds if allowance is None else allowance
+            train_fold(
+                competition, recipe, job.fold, job.seed, dataset.train, folds, folder, machine, seconds, job.test_images, emit
+            )
+        elif job.kind == "oof":
+            _predict_oof(job, competition, recipe, dataset, folds, machine, emit)
+        else:
+            _predict_test(job, competition, recipe, dataset, machine, emit)
+        record = folder.done
+        assert record is not None
+        return record
+
+
+def _probe(job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, folds: Folds, machine: Any) -> dict[str, Any]:
+    import torch
+
+    from podium.training.fold import probe
+    from podium.training.source import Resident
+
+    torch.set_num_threads(machine.threads)
+    rows, _ = folds.rows(job.fold)
+    source = Resident(dataset.train, rows[: 8 * recipe.train.batch], competition.scored, 1, recipe.train.batch, machine.torch_device)
+    train_rate, predict_rate = probe(competition, recipe, source, machine)
+    return {"train_rate": train_rate, "predict_rate": predict_rate, "machine": machine.describe()}
+
+
+def _load_nets(job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, machine: Any) -> list[Any]:
+    import torch
+
+    from podium.inference.predict import load
+    from podium.training.fold import WEIGHTS
+
+    torch.set_num_threads(machine.threads)
+    channels = int(dataset.train.images.shapes[0, 0])
+    models = []
+    for path, expected in zip(job.weights, job.key.inputs, strict=True):
+        found = read_done(Path(path))["key"]
+        if found != expected:
+            raise UserError(f"{path}: holds weights of key {found}, {job.name} needs {expected}; run the training again")
+        models.append(load(recipe, competition, channels, Path(path) / WEIGHTS, machine))
+    return models
+
+
+def _predict_oof(
+    job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, folds: Folds, machine: Any, emit: Emit
+) -> None:
+    from podium import metrics
+    from podium.data.ragged import Ragged, index_of
+    from podium.decode import finish
+    from podium.inference.predict import predict_to
+
+    _, rows = folds.rows(job.fold)
+    folder = job.result
+    path = folder.file(OOF)
+    predict_to(path, _load_nets(job, competition, recipe, dataset, machine), competition, dataset.train, rows, recipe.predict.views, machine, emit)
+    metric = metrics.build(competition.metric, competition.classes, competition.unscored_index)
+    labels = finish([Ragged.open(path)], [1.0], competition.unscored_index)
+    assert dataset.train.targets is not None
+    stats = metric.stats(dataset.train.targets.stacked[rows, 0], labels.stacked[:, 0])
+    np.save(folder.file(STATS), stats)
+    score = metric.score(stats)
+    folder.finish((OOF, index_of(path).name, STATS), score=score.value, machine=machine.describe())
+
+
+def _predict_test(job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, machine: Any, emit: Emit) -> None:
+    from podium.data.ragged import index_of
+    from podium.inference.predict import predict_to
+
+    folder = job.result
+    path = folder.file(TEST)
+    rows = np.arange(len(dataset.test))
+    predict_to(path, _load_nets(job, competition, recipe, dataset, machine), competition, dataset.test, rows, recipe.predict.views, machine, emit)
+    folder.finish((TEST, index_of(path).name), machine=machine.describe())

@@ -1,0 +1,85 @@
+"""Networks by name, and the wrapper that makes any of them take any image size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from podium.config import OWN_NETS, NetSettings
+from podium.errors import UserError, did_you_mean
+
+
+class Model(nn.Module):
+    """A network with the normalisation it was trained with, for images of any size.
+
+    net: takes (N, channels, H, W) with H and W multiples of ``stride``, gives logits (N, outputs, H, W).
+    mean, std: per channel, of images scaled to 0..1; kept in the weights file, since they are part of the model.
+    (N, channels, H, W) float in 0..1 → logits (N, outputs, H, W): padded by reflection to the net's stride, and cut back.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, net: nn.Module, stride: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.net = net
+        self.stride = stride
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[-2:]
+        below, right = -height % self.stride, -width % self.stride
+        x = (x - self.mean) / self.std
+        if below or right:
+            mode = "reflect" if below < height and right < width else "replicate"
+            x = nn.functional.pad(x, (0, right, 0, below), mode=mode)
+        return self.net(x)[..., :height, :width]
+
+
+def build(
+    settings: NetSettings, channels: int, outputs: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Model:
+    """The network that ``settings`` name, for images of ``channels`` channels and ``outputs`` classes."""
+    if settings.name in OWN_NETS:
+        from podium.nets.residual_unet import ResidualUNet
+
+        assert settings.widths is not None
+        net: nn.Module = ResidualUNet(channels, outputs, settings.widths, settings.dropout or 0.0)
+        stride = 2 ** (len(settings.widths) - 1)
+    else:
+        net, stride = _from_smp(settings, channels, outputs)
+    return Model(net, stride, mean or [0.0] * channels, std or [1.0] * channels)
+
+
+def _from_smp(settings: NetSettings, channels: int, outputs: int) -> tuple[nn.Module, int]:
+    import segmentation_models_pytorch as smp
+    import timm
+
+    base = smp.base.SegmentationModel
+    architectures = {name.lower(): item for name, item in vars(smp).items() if isinstance(item, type) and issubclass(item, base)}
+    if settings.name not in architectures:
+        raise UserError(f"net.name: there is no net '{settings.name}'; {did_you_mean(settings.name, [*OWN_NETS, *architectures])}")
+    encoder = settings.encoder or ""
+    native = smp.encoders.encoders
+    name = encoder if encoder in native or encoder.startswith("tu-") else f"tu-{encoder}"
+    if name.startswith("tu-") and name[3:] not in timm.list_models(pretrained=False):
+        near = did_you_mean(encoder, [*native, *timm.list_models()]).split("? allowed")[0]
+        guess = f"{near}? " if near.startswith("did you mean") else ""
+        raise UserError(f"net.encoder: neither smp nor timm has '{encoder}'; {guess}see timm.list_models()")
+    weights = "imagenet" if settings.pretrained else None
+    try:
+        net = architectures[settings.name](encoder_name=name, encoder_weights=weights, in_channels=channels, classes=outputs)
+    except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
+        raise UserError(f"net: '{settings.name}' cannot be built on encoder '{encoder}' ({error}); choose another encoder") from error
+    except Exception as error:
+        if not settings.pretrained:
+            raise
+        raise UserError(
+            f"net.pretrained: the weights of '{encoder}' could not be loaded ({type(error).__name__}); set net.pretrained=false, "
+            "or run once where the hub can be reached and bring the cache folder ($HF_HOME)"
+        ) from error
+    return net, math.lcm(32, int(getattr(net.encoder, "output_stride", 32)))

@@ -1,0 +1,369 @@
+"""The stages one after the other: locate, read, fold, train, predict, blend, pack; each is skipped when its result is there."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from podium import metrics
+from podium import plan as planning
+from podium.blend import uniform
+from podium.blend.oof import Oof, merge
+from podium.config import Competition, Recipe, check_rules, find, load_competition, load_recipe, split_overrides
+from podium.data.locate import Origin, locate
+from podium.data.npz import open_dataset
+from podium.data.outliers import duplicate_groups, find_outliers
+from podium.data.part import Dataset
+from podium.engines import local
+from podium.errors import UserError
+from podium.folds import Folds, file_name
+from podium.folds import load as load_folds
+from podium.folds import make as make_folds
+from podium.folds import save as save_folds
+from podium.jobs import Job, Site
+from podium.plan import Plan, Run, Sizes
+from podium.report import board as boards
+from podium.report.board import Board
+from podium.report.progress import Display
+from podium.store import Key, read_json, sha256_of, write_json
+from podium.submission.ledger import git_state
+from podium.submission.pack import pack
+from podium.workspace import Workspace, find_workspace
+
+TAIL_SECONDS = 8.0
+"""What blending and packing are left at the end of a budget."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a command line may ask for; all but ``out``, ``dry_run`` and the machine's settings is kept for later verbs."""
+
+    models: tuple[str, ...] = ()
+    folds: tuple[int, ...] = ()
+    budget: float | None = None
+    seed: int = 0
+    data: Path | None = None
+    sample: bool = False
+    overrides: tuple[str, ...] = ()
+    out: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    workers: int = 1
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything that ``to_json`` keeps differs from its default."""
+        return self.to_json() != Options().to_json()
+
+    def to_json(self) -> dict[str, Any]:
+        """The part that says what is asked for, not where or on what machine."""
+        asked = {key: value for key, value in asdict(self).items() if key in ("models", "folds", "budget", "seed", "sample", "overrides")}
+        return asked | {"data": str(self.data.resolve()) if self.data else None}
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Options:
+        """The inverse of ``to_json``."""
+        tuples = {key: tuple(raw[key]) for key in ("models", "folds", "overrides")}
+        return cls(**(raw | tuples | {"data": Path(raw["data"]) if raw["data"] else None}))
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything before the first training: settings, data and folds."""
+
+    workspace: Workspace
+    competition: Competition
+    recipes: tuple[Recipe, ...]
+    origin: Origin
+    dataset: Dataset
+    folds: Folds
+    folds_path: Path
+
+    @property
+    def name(self) -> str:
+        """Under which results lie: the competition's name, or ``<name>-sample``."""
+        return self.origin.name
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a command came: its plan, how its jobs ended, and the board as far as there is one."""
+
+    plan: Plan
+    board: Board | None
+    failures: dict[str, str] = field(default_factory=dict)
+    user_errors: bool = True
+
+
+Say = Callable[[str], None]
+
+
+def read_settings(name: str, options: Options) -> tuple[Workspace, Competition, tuple[Recipe, ...]]:
+    """The workspace, the competition and its recipes, checked against each other."""
+    workspace = find_workspace(options.out)
+    ours, theirs = split_overrides(options.overrides)
+    competition = load_competition(find(workspace.competitions, name, "competition"), ours)
+    if competition.name != name:
+        raise UserError(f"configs/competitions/{name}.yaml: key 'name' says '{competition.name}'; call both alike")
+    names = options.models or competition.models
+    if len(set(names)) != len(names):
+        raise UserError(f"--models {','.join(names)}: every model is named once")
+    recipes = tuple(load_recipe(find(workspace.recipes, model, "model"), theirs) for model in names)
+    for recipe in recipes:
+        check_rules(competition, recipe)
+    bad = [fold for fold in options.folds if not 0 <= fold < competition.folds.count]
+    if bad:
+        raise UserError(f"--folds: there is no fold {bad[0]}; {name} has folds 0 to {competition.folds.count - 1}")
+    return workspace, competition, recipes
+
+
+def prepare(name: str, options: Options, say: Say) -> Prepared:
+    """Read settings and data, and make or load the fold file."""
+    workspace, competition, recipes = read_settings(name, options)
+    origin = locate(competition, workspace.root, options.data, options.sample, notify=say)
+    say(origin.sentence())
+    dataset = open_dataset(competition, origin.folder, workspace.cache(origin.name), say)
+    folds, path = _folds(workspace, competition, origin, dataset, say)
+    return Prepared(workspace, competition, recipes, origin, dataset, folds, path)
+
+
+def _folds(workspace: Workspace, competition: Competition, origin: Origin, dataset: Dataset, say: Say) -> tuple[Folds, Path]:
+    train = dataset.train
+    assert train.targets is not None
+    rows_id = dataset.data_id if competition.data.drop == "auto" else f"{dataset.data_id}-undropped"
+    path = workspace.folds / file_name(origin.name, rows_id, competition.folds)
+    if not path.exists():
+        unscored = competition.unscored_index
+        dropped = find_outliers(train, competition.classes, unscored) if competition.data.drop == "auto" else {}
+        groups = duplicate_groups(train)
+        if competition.folds.groups == "none":
+            groups = groups * 0 + range(len(groups))
+        folds = make_folds(
+            train.images.ids, train.targets, groups, dropped, competition.classes, unscored, competition.folds, dataset.data_id
+        )
+        save_folds(folds, path)
+        say(f"folds: made {path}")
+    folds = load_folds(path, train.images.ids, dataset.data_id)
+    if folds.count != competition.folds.count:
+        raise UserError(f"{path}: has {folds.count} folds, {competition.name} asks for {competition.folds.count}; set folds.count or delete the file")
+    say(f"folds: {int(folds.kept.sum())} images in {folds.count} folds, {int((~folds.kept).sum())} dropped ({path.name})")
+    return folds, path
+
+
+def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> Plan:
+    """The plan of a run. measure: probe the machine where a budget needs it, instead of assuming that all recipes fit."""
+    competition, dataset, folds = prepared.competition, prepared.dataset, prepared.folds
+    site = Site(
+        prepared.name,
+        str(prepared.workspace.cache(prepared.name)),
+        dataset.data_id,
+        str(prepared.folds_path),
+        options.device,
+        options.precision,
+        options.threads or (_threads(options.workers) if options.workers > 1 else None),
+    )
+    channels, height, width = dataset.train.images.shapes[0].tolist()
+    sizes = Sizes(int(folds.kept.sum()), len(dataset.test), height * width, channels)
+    chosen = options.folds or tuple(range(folds.count))
+    rates = _rates(prepared, site, chosen[0], say, measure) if options.budget is not None else None
+    made = planning.plan(
+        competition,
+        prepared.recipes,
+        chosen,
+        site,
+        sizes,
+        prepared.workspace.runs(prepared.name),
+        dataset.data_id,
+        folds.folds_id,
+        options.seed,
+        options.budget,
+        options.workers,
+        rates,
+    )
+    for note in made.notes:
+        say(f"note: {note}")
+    return made
+
+
+def _threads(workers: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // workers)
+
+
+def _rates(prepared: Prepared, site: Site, fold: int, say: Say, measure: bool) -> dict[str, float]:
+    """Images per second that each recipe trains here; measured once per machine, kept in runs/machine.json.
+
+    Kept so that the same command makes the same plan again.
+    """
+    path = prepared.workspace.out / "runs" / "machine.json"
+    known: dict[str, float] = read_json(path) or {}
+    keys = {}
+    for recipe in prepared.recipes:
+        what = {"net": recipe.net.model_dump(mode="json"), "batch": recipe.train.batch, "shape": prepared.dataset.train.images.shapes[0].tolist()}
+        where = {"device": site.device, "precision": site.precision, "threads": site.threads, "node": platform.node(), "cores": os.cpu_count()}
+        keys[recipe.name] = Key("rate", 1, what | where).hash
+    missing = [recipe for recipe in prepared.recipes if keys[recipe.name] not in known]
+    if missing and measure:
+        say("measuring how fast this machine trains each recipe")
+        raw = prepared.competition.model_dump(mode="json")
+        jobs = [
+            Job("probe", recipe.name, raw, recipe.model_dump(mode="json"), site, "", Key("probe", 1, {}), 0, fold) for recipe in missing
+        ]
+        for name, outcome in local.run(jobs).items():
+            if outcome.status == "done":
+                known[keys[name]] = round(outcome.record["train_rate"], 1)
+            elif outcome.user:
+                raise UserError(outcome.error)
+        write_json(path, known)
+    return {name: known[key] for name, key in keys.items() if key in known}
+
+
+def run(name: str, options: Options, until: str, console: Console, dry_run: bool = False) -> Done:
+    """Carry out all stages up to ``until``: train, predict or pack. The one function behind every verb that works."""
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    prepared = prepare(name, options, say)
+    plan = make_plan(prepared, options, say, measure=not dry_run)
+    if dry_run:
+        return Done(plan, None)
+    plan_path = prepared.workspace.runs(prepared.name) / "plan.json"
+    write_json(plan_path, {"competition": name, "options": options.to_json(), "left_out": plan.left_out, "notes": plan.notes})
+    jobs = [job for job in plan.jobs if until != "train" or job.kind != "test"]
+    outcomes = _work(plan, jobs, options, started, console)
+    failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status in ("failed", "skipped")}
+    for job_name, outcome in outcomes.items():
+        if outcome.trace:
+            say(f"--- {job_name}\n{outcome.trace}")
+    user_errors = all(outcome.user for outcome in outcomes.values() if outcome.status == "failed")
+    whole = [run for run in plan.runs if not any(name in failures for name in _names(run, jobs))]
+    if not whole:
+        return Done(plan, None, failures, user_errors)
+    board = _finish(prepared, plan, whole, options, failures, until, started)
+    return Done(plan, board, failures, user_errors)
+
+
+def _names(run: Run, jobs: Sequence[Job]) -> list[str]:
+    return [job.name for job in jobs if job.recipe["name"] == run.recipe.name]
+
+
+def _work(plan: Plan, jobs: list[Job], options: Options, started: float, console: Console) -> dict[str, local.Outcome]:
+    deadline = None
+    if plan.budget is not None:
+        # a continued run has only what is left to do ahead of it
+        ahead = sum(job.seconds or 0 for job in jobs if job.result.done is None) / options.workers
+        deadline = min(started + plan.budget - TAIL_SECONDS, time.monotonic() + ahead)
+    with Display(jobs, console, options.workers, deadline) as display:
+        return local.run(jobs, options.workers, display, deadline)
+
+
+def _finish(
+    prepared: Prepared, plan: Plan, runs: list[Run], options: Options, failures: dict[str, str], until: str, started: float
+) -> Board:
+    """Blend what is complete, pack it where asked to, and put everything on a board."""
+    competition, folds = prepared.competition, prepared.folds
+    metric = metrics.build(competition.metric, competition.classes, competition.unscored_index)
+    models = [merge(run.recipe.name, run.oof, folds, len(competition.classes)) for run in runs]
+    rows = [
+        boards.row(oof, "model", metric, folds.groups, competition.classes, _facts(run)) for oof, run in zip(models, runs, strict=True)
+    ]
+    rows.sort(key=lambda row: -row.score)
+    blend = uniform.make(runs, competition, folds, prepared.dataset.train, metric, prepared.workspace.runs(prepared.name))
+    blended = Oof("uniform blend", blend.rows, blend.stats)
+    rows.append(boards.row(blended, "blend", metric, folds.groups, competition.classes))
+    submission = _submit_file(prepared, runs, blend, rows[-1]) if until == "pack" else None
+    slug, real = competition.kaggle, not prepared.origin.sample
+    upload = f'kaggle competitions submit -c {slug} -f {submission} -m "CV {rows[-1].score:.4f}"' if submission and slug and real else None
+    notes = list(plan.notes)
+    if submission and not real:
+        notes.append("this is a file about the built-in sample: it exercises the whole path and is not for uploading")
+    if submission and len(plan.folds) < folds.count:
+        notes.append(f"only folds {', '.join(map(str, plan.folds))} of {folds.count} were trained; the submission averages those")
+    board = Board(
+        prepared.name,
+        prepared.origin.sentence(),
+        f"{competition.metric.name} ({competition.metric.convention})",
+        plan.folds,
+        folds.count,
+        tuple(rows),
+        boards.choice(models, metric, folds.fold),
+        blend.weights,
+        failures,
+        tuple(notes),
+        (time.monotonic() - started) / 60,
+        submission,
+        upload,
+    )
+    write_json(prepared.workspace.runs(prepared.name) / "board.json", asdict(board))
+    return board
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """Minutes and mean epochs of a recipe's trainings."""
+    records = [read_json(path / "done.json")["result"] for path in run.weights.values()]
+    minutes = sum(record["seconds"] for record in records) / 60
+    return {"minutes": minutes, "epochs": sum(record["epochs"] for record in records) / len(records), "run": run.key.short}
+
+
+def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row: boards.Row) -> str:
+    """Pack the blend's test labels, unless this very blend was packed before and the file is still as it was."""
+    record_path = blend.folder / "packed.json"
+    tests = [key.hash for run in runs for key in [run.test[1]]]
+    record = read_json(record_path)
+    if record and record["tests"] == tests and _unchanged(Path(record["file"]), record["sha256"]):
+        return str(record["file"])
+    competition = prepared.competition
+    labels = uniform.test_labels(runs, blend.weights, competition.unscored_index)
+    commit, dirty = git_state(prepared.workspace.root)
+    packed = pack(
+        prepared.workspace.submissions,
+        competition,
+        prepared.name,
+        labels,
+        prepared.dataset.test.images.ids,
+        models=" ".join(f"{run.recipe.name}@{run.key.short}" for run in runs),
+        blend=f"uniform@{blend.key[:8]}",
+        cv=row.score,
+        cv_low=row.low,
+        cv_high=row.high,
+        commit=commit,
+        dirty=dirty,
+    )
+    write_json(record_path, {"file": str(packed.path), "sha256": packed.sha256, "tests": tests})
+    return str(packed.path)
+
+
+def _unchanged(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of(path) == sha256
+
+
+def last_options(name: str, options: Options) -> Options:
+    """The options of the last run, for verbs that go on from it; machine settings and folders are those of now."""
+    workspace = find_workspace(options.out)
+    for folder in (workspace.runs(name), workspace.runs(f"{name}-sample")):
+        kept = read_json(folder / "plan.json")
+        if kept is not None:
+            old = Options.from_json(kept["options"])
+            return replace(old, out=options.out, device=options.device, precision=options.precision, threads=options.threads, workers=options.workers)
+    return options
+
+
+def last_board(name: str, out: Path | None) -> dict[str, Any]:
+    """The board of the last finished run, of the real data before the sample's."""
+    workspace = find_workspace(out)
+    find(workspace.competitions, name, "competition")
+    for folder in (workspace.runs(name), workspace.runs(f"{name}-sample")):
+        kept: dict[str, Any] | None = read_json(folder / "board.json")
+        if kept is not None:
+            return kept
+    raise UserError(f"{name}: there is no finished run in {workspace.out / 'runs'}; start one with: bash run_cv.sh {name}")

@@ -1,0 +1,178 @@
+"""The plan: competition, recipes and options become a graph of jobs, with the seconds, disk and memory it will need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from podium.config import Competition, Recipe
+from podium.jobs import Job, Site, fold_key, oof_key, run_key, test_key
+from podium.store import Key
+
+# What a run costs around its folds: starting workers, reading, blending, packing.
+RESERVE_SECONDS = 20.0
+RESERVE_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much there is: kept training images, test images, and pixels and bytes of one image."""
+
+    train: int
+    test: int
+    pixels: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe's part of a plan: its folder, its key, and the folders and keys of what comes out of it."""
+
+    recipe: Recipe
+    key: Key
+    folder: Path
+    seconds: float | None
+    weights: dict[int, Path]
+    oof: dict[int, tuple[Path, Key]]
+    test: tuple[Path, Key]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done. left_out: recipes that a budget has no room for, with the reason in ``notes``."""
+
+    site: Site
+    jobs: tuple[Job, ...]
+    runs: tuple[Run, ...]
+    folds: tuple[int, ...]
+    seed: int
+    budget: float | None
+    seconds: float | None
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+    disk_bytes: int
+    memory_bytes: int
+
+
+def plan(
+    competition: Competition,
+    recipes: Sequence[Recipe],
+    folds: Sequence[int],
+    site: Site,
+    sizes: Sizes,
+    runs_folder: Path,
+    data_id: str,
+    folds_id: str,
+    seed: int = 0,
+    budget: float | None = None,
+    workers: int = 1,
+    rates: Mapping[str, float] | None = None,
+) -> Plan:
+    """Make the plan; pure: no file is read or written, and the same arguments give the same plan.
+
+    budget: seconds for the whole run. rates: images per second that each recipe trains on this machine, needed with a
+    budget to tell how many recipes have room to become useful (``train.min_epochs`` each).
+    """
+    notes: list[str] = []
+    chosen = list(recipes)
+    seconds = None
+    if budget is not None:
+        chosen, seconds = _share(recipes, len(folds), sizes, budget, workers, rates or {}, notes)
+    left_out = tuple(recipe.name for recipe in recipes if recipe not in chosen)
+    runs, jobs = [], []
+    for recipe in chosen:
+        run, its_jobs = _recipe_jobs(competition, recipe, folds, site, sizes, runs_folder, data_id, folds_id, seed, seconds)
+        runs.append(run)
+        jobs += its_jobs
+    volume = len(competition.classes) * sizes.pixels * 2
+    disk = len(chosen) * (sizes.train + sizes.test) * volume + sizes.test * (sizes.pixels * 2 + 10)
+    # resident images and targets, and torch itself with activations of a batch
+    memory = workers * (sizes.train * sizes.pixels * (sizes.channels + 1) + 1_500_000_000)
+    return Plan(
+        site, tuple(jobs), tuple(runs), tuple(folds), seed, budget, seconds, left_out, tuple(notes), disk, memory
+    )
+
+
+def _share(
+    recipes: Sequence[Recipe],
+    folds: int,
+    sizes: Sizes,
+    budget: float,
+    workers: int,
+    rates: Mapping[str, float],
+    notes: list[str],
+) -> tuple[list[Recipe], float]:
+    """The recipes that a budget has room for, and the seconds of each of their folds."""
+    available = max(1.0, budget - RESERVE_SECONDS - RESERVE_SHARE * budget)
+    rows = sizes.train
+
+    def epochs(recipe: Recipe, seconds: float) -> float:
+        return seconds * rates[recipe.name] / workers / rows if recipe.name in rates else float("inf")
+
+    for count in range(len(recipes), 0, -1):
+        seconds = round(available * min(workers, count * folds) / (count * folds), 1)
+        short = [recipe for recipe in recipes[:count] if epochs(recipe, seconds) < recipe.train.min_epochs]
+        if not short or count == 1:
+            break
+    if count < len(recipes):
+        names = ", ".join(recipe.name for recipe in recipes[count:])
+        notes.append(
+            f"the budget has room for {count} of {len(recipes)} recipes to train at least their min_epochs on {folds} folds; left out: {names}"
+        )
+    if short:
+        notes.append(
+            f"the budget gives {recipes[0].name} about {epochs(recipes[0], seconds):.1f} epochs a fold, fewer than its "
+            f"min_epochs {recipes[0].train.min_epochs}; a longer --budget or fewer --folds would serve better"
+        )
+    return list(recipes[:count]), seconds
+
+
+def _recipe_jobs(
+    competition: Competition,
+    recipe: Recipe,
+    folds: Sequence[int],
+    site: Site,
+    sizes: Sizes,
+    runs_folder: Path,
+    data_id: str,
+    folds_id: str,
+    seed: int,
+    seconds: float | None,
+) -> tuple[Run, list[Job]]:
+    classes = len(competition.classes)
+    key = run_key(competition, recipe, seed, seconds, data_id, folds_id)
+    folder = runs_folder / f"{recipe.name}-{key.short}"
+    given = {
+        "competition": competition.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "site": site,
+        "seed": seed,
+    }
+    jobs, weights, oof, keys = [], {}, {}, []
+    for fold in folds:
+        name, weights_key = f"{recipe.name} fold {fold}", fold_key(key, fold)
+        keys.append(weights_key)
+        weights[fold] = folder / f"fold{fold}"
+        predicted = oof_key(weights_key, recipe, classes)
+        oof[fold] = (weights[fold] / f"oof-{predicted.short}", predicted)
+        jobs.append(
+            Job("train", name, folder=str(weights[fold]), key=weights_key, fold=fold, seconds=seconds, test_images=sizes.test, **given)
+        )
+        jobs.append(
+            Job("oof", f"{name} oof", folder=str(oof[fold][0]), key=predicted, fold=fold, weights=(str(weights[fold]),), needs=(name,), **given)
+        )
+    tested = test_key(keys, recipe, classes)
+    test_folder = folder / f"test-{tested.short}"
+    jobs.append(
+        Job(
+            "test",
+            f"{recipe.name} test",
+            folder=str(test_folder),
+            key=tested,
+            weights=tuple(str(weights[fold]) for fold in folds),
+            needs=tuple(f"{recipe.name} fold {fold}" for fold in folds),
+            **given,
+        )
+    )
+    return Run(recipe, key, folder, seconds, weights, oof, (test_folder, tested)), jobs

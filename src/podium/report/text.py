@@ -1,0 +1,69 @@
+"""Results as people read them in a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from podium.report.board import Board
+
+
+def print_board(board: Board, console: Console) -> None:
+    """The table of models and blend, what it means, and where the submission is."""
+    classes = list(board.rows[0].per_class) if board.rows else []
+    table = Table(title=f"{board.competition}: out-of-fold {board.metric}, {_folds(board)}", title_justify="left")
+    table.add_column("model")
+    table.add_column("score", justify="right")
+    table.add_column("90 % interval", justify="right")
+    for name in classes:
+        table.add_column(name, justify="right")
+    table.add_column("epochs", justify="right")
+    table.add_column("minutes", justify="right")
+    for row in board.rows:
+        style = "bold" if row.kind == "blend" else None
+        values = [_number(row.per_class[name]) for name in classes]
+        spent = [f"{row.epochs:.1f}" if row.epochs else "", f"{row.minutes:.1f}" if row.minutes else ""]
+        table.add_row(row.name, f"{row.score:.4f}", f"{row.low:.3f} – {row.high:.3f}", *values, *spent, style=style)
+    console.print(table)
+    if board.choice is not None:
+        best = board.choice
+        console.print(
+            f"Best single model by these scores: {best.model} {best.in_sample:.4f}; the same choice made anew on the other "
+            f"folds scores {best.nested:.4f}. The blend above has equal weights: nothing about it was tuned."
+        )
+    console.print(
+        "The score is of single-fold models on images they have not seen. The submission averages the folds, which usually "
+        "helps a little; the test set may differ a little."
+    )
+    for note in board.notes:
+        console.print(f"Note: {note}", style="yellow")
+    for name, error in board.failures.items():
+        console.print(f"Failed: {name}: {error}", style="red", markup=False)
+    console.print(board.data, markup=False, soft_wrap=True)
+    console.print(f"Time of this command: {board.minutes:.1f} minutes")
+    if board.submission:
+        console.print(f"Submission: {board.submission}", markup=False, soft_wrap=True)
+    if board.upload:
+        console.print(f"Upload it with: {board.upload}", markup=False, soft_wrap=True)
+
+
+def print_table(title: str, columns: list[str], rows: list[list[Any]], console: Console) -> None:
+    """A plain table, numbers to the right."""
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*(_number(value) if isinstance(value, float) else str(value) for value in row))
+    console.print(table)
+
+
+def _folds(board: Board) -> str:
+    if len(board.folds) == board.of_folds:
+        return f"all {board.of_folds} folds"
+    return f"folds {', '.join(map(str, board.folds))} of {board.of_folds} only"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

@@ -1,0 +1,135 @@
+"""Packing: labels become a file in submissions/ only after it was read back and found to be what was meant."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from podium.config import Competition, SubmissionSettings
+from podium.data.ragged import Ragged
+from podium.errors import UserError
+from podium.store import sha256_of
+from podium.submission import ledger, wide_csv
+from podium.submission.validate import CHECKS, Report
+
+Writer = Callable[[Path, Ragged, SubmissionSettings], None]
+WRITERS: dict[str, Writer] = {"wide_csv": wide_csv.write}
+"""The writer of each submission format."""
+LEDGER = "ledger.csv"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A submission that passed its check: where it lies, its SHA-256 in hexadecimal, what the check saw."""
+
+    path: Path
+    sha256: str
+    report: Report
+
+
+def pack(
+    folder: Path,
+    competition: Competition,
+    name: str,
+    labels: Ragged,
+    expected_ids: np.ndarray,
+    *,
+    models: str = "",
+    blend: str = "",
+    cv: float | None = None,
+    cv_low: float | None = None,
+    cv_high: float | None = None,
+    commit: str = "",
+    dirty: str = "",
+    message: str = "",
+    write: Writer | None = None,
+    time: datetime | None = None,
+) -> Packed:
+    """Write ``labels`` to ``folder``/<name>-<UTC time>-<hash>.csv, read it back, compare every value, note it in the ledger.
+
+    name: what the results live under, ``mars`` or ``mars-sample``. labels: uint8, (1, H, W) per id.
+    expected_ids: the test set's ids in its order. models ... message: for the ledger, see ``ledger.Event``.
+    write, time: the format's writer and the present where not given.
+
+    Nothing that exists is overwritten. A file that fails its check is kept as ``....csv.rejected`` and a UserError names
+    its first error; so does a place that cannot be written to, and then nothing is left behind.
+    """
+    write = write or WRITERS[competition.submission.format]
+    check = CHECKS[competition.submission.format]
+    pixels = int(labels.shapes[0].prod()) if len(labels) else 1
+    time = time or datetime.now(timezone.utc)
+    book = folder / LEDGER
+    ledger.read(book)  # a ledger that cannot be used is found before anything is written
+    part = folder / f".{name}-{os.getpid()}-{secrets.token_hex(4)}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write(part, labels, competition.submission)
+        report = check(part, competition, expected_ids, pixels, meant=labels)
+        digest = sha256_of(part)
+        stem = f"{name}-{time.astimezone(timezone.utc):%Y%m%d-%H%M%S}-{digest[:8]}"
+        path = _place(part, folder, stem, ".csv" if report.ok else ".csv.rejected")
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the submission cannot be written ({error.strerror or error}); free space, mend the folder's "
+            f"permissions or choose another place"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    if not report.ok:
+        more = f" (and {len(report.errors) - 1} more errors)" if len(report.errors) > 1 else ""
+        raise UserError(f"{path}: refused when it was read back: {report.errors[0]}{more}; nothing was packed, look into that file")
+    ledger.append(
+        book,
+        ledger.Event(
+            "packed", path.name, digest, name, models, blend, cv, cv_low, cv_high, commit, dirty, message
+        ),
+    )
+    return Packed(path, digest, report)
+
+
+def _place(part: Path, folder: Path, stem: str, ending: str) -> Path:
+    """Give ``part`` its name, a free one: two files of one second and content differ by a suffix. Flushes the folder."""
+    for path in _names(folder, stem, ending):
+        try:
+            _rename_to_free(part, path)
+        except FileExistsError:
+            continue
+        _sync(folder)
+        return path
+    raise AssertionError("names do not end")
+
+
+def _names(folder: Path, stem: str, ending: str) -> Iterator[Path]:
+    yield folder / f"{stem}{ending}"
+    yield from (folder / f"{stem}-{number}{ending}" for number in count(2))
+
+
+def _rename_to_free(part: Path, path: Path) -> None:
+    """Rename without ever replacing: a hard link refuses a name that is taken, as rename does not."""
+    try:
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        path.open("xb").close()  # a file system without hard links: take the name first, then rename over our own file
+        os.replace(part, path)
+    else:
+        part.unlink()
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

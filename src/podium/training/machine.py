@@ -1,0 +1,86 @@
+"""What the machine can do: device, threads, precision. Recorded with every result, never part of its identity."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from podium.errors import UserError
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a job runs. precision: ``fp32``, ``bf16``, or ``fp16`` with a gradient scaler."""
+
+    device: str
+    name: str
+    threads: int
+    precision: str
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device to put tensors on."""
+        return torch.device(self.device)
+
+    def autocast(self) -> Any:
+        """A context in which matrix products and convolutions run in the reduced precision, if any."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.torch_device.type, _DTYPES[self.precision])
+
+    def describe(self) -> dict[str, Any]:
+        """For the records: the fields and the versions."""
+        return asdict(self) | {"torch": torch.__version__, "python": platform.python_version()}
+
+
+def detect(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Machine:
+    """Choose the device and precision that this machine really has.
+
+    bf16 only where the hardware computes in it: GPUs from compute capability 8 (torch counts the emulation of older ones
+    as support), CPUs with avx512_bf16 or amx_bf16. Older GPUs with tensor cores (capability 7) get fp16.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: torch {torch.__version__} sees no CUDA GPU here; use --device cpu or repair the driver")
+    threads = threads or _cores()
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name(device)
+        major = torch.cuda.get_device_capability(device)[0]
+        best = "bf16" if major >= 8 else "fp16" if major == 7 else "fp32"
+    elif device == "cpu":
+        name = _cpu_name()
+        best = "bf16" if _cpu_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
+    else:
+        raise UserError(f"--device {device}: not a device; allowed: auto, cpu, cuda, cuda:0, ...")
+    return Machine(device, name, threads, best if precision == "auto" else precision)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_field(field: str) -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith(field):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return ""
+
+
+def _cpu_name() -> str:
+    return _cpu_field("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> set[str]:
+    return set(_cpu_field("flags").split())

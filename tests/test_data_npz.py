@@ -1,0 +1,282 @@
+"""Reading npz files: values arrive unchanged whatever the dtype, and bad files get one sentence."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from podium.config import Competition
+from podium.data.npz import data_id, read
+from podium.errors import UserError
+
+
+def competition(first_id: int = 0, **data: Any) -> Competition:
+    """Three classes, pictures of 4 x 6; ``data`` replaces keys of the data section."""
+    section = {
+        "format": "npz",
+        "file": "toy.npz",
+        "train": {"key": "training_set", "image": 0, "target": 1},
+        "test": {"key": "test_set"},
+        "shape": [4, 6],
+    }
+    return Competition.model_validate(
+        {
+            "name": "toy",
+            "task": "segmentation",
+            "data": section | data,
+            "classes": ["background", "soil", "rock"],
+            "unscored": "background",
+            "metric": {"name": "mean_iou"},
+            "submission": {"format": "wide_csv", "first_id": first_id},
+            "models": ["net"],
+        }
+    )
+
+
+def arrays(rows: int = 5, test_rows: int = 3, dtype: Any = np.float64) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (rows, 1, 4, 6))
+    masks = rng.integers(0, 3, (rows, 1, 4, 6))
+    return {
+        "training_set": np.concatenate([images, masks], axis=1).astype(dtype),
+        "test_set": rng.integers(0, 256, (test_rows, 4, 6)).astype(np.uint8),
+    }
+
+
+def written(folder: Path, **changed: np.ndarray) -> Path:
+    held = arrays() | changed
+    np.savez_compressed(folder / "toy.npz", allow_pickle=True, **held)
+    return folder
+
+
+def complaint(folder: Path, config: Competition | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        read(config or competition(), folder)
+    text = str(caught.value)
+    assert "toy.npz" in text and "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", "<f2", "u1", "<i4", ">u2", "<i8"])
+def test_any_number_dtype_arrives_unchanged(tmp_path: Path, dtype: str) -> None:
+    if dtype == "<f2":
+        assert np.float16(255) == 255  # half precision holds every grey value
+    given_arrays = arrays(dtype=np.dtype(dtype))
+    dataset = read(competition(first_id=7), written(tmp_path, **given_arrays))
+    train, test = dataset.train, dataset.test
+    assert train.targets is not None
+    assert train.images.values.dtype == train.targets.values.dtype == test.images.values.dtype == np.uint8
+    np.testing.assert_array_equal(train.images.stacked[:, 0], given_arrays["training_set"][:, 0])
+    np.testing.assert_array_equal(train.targets.stacked[:, 0], given_arrays["training_set"][:, 1])
+    np.testing.assert_array_equal(test.images.stacked[:, 0], given_arrays["test_set"])
+    assert train.images.ids.tolist() == ["0", "1", "2", "3", "4"]
+    assert test.images.ids.tolist() == ["7", "8", "9"]
+    assert test.targets is None
+
+
+def test_many_chunks_and_fortran_order_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_arrays = arrays(rows=11)
+    monkeypatch.setattr("podium.data.npz.CHUNK_BYTES", 900)  # two rows of float64 at a time, the last chunk has one
+    orders: list[tuple[str, Literal["C", "F"]]] = [("c", "C"), ("f", "F")]
+    for name, order in orders:
+        (tmp_path / name).mkdir()
+        ordered = {key: value.copy(order) for key, value in given_arrays.items()}
+        dataset = read(competition(), written(tmp_path / name, **ordered))
+        np.testing.assert_array_equal(dataset.train.images.stacked[:, 0], given_arrays["training_set"][:, 0])
+        np.testing.assert_array_equal(dataset.test.images.stacked[:, 0], given_arrays["test_set"])
+
+
+def test_colour_images_last_or_first_become_channels_first(tmp_path: Path) -> None:
+    # the training images are grey, so colour test images must be refused: this also shows that they were understood
+    colour = np.zeros((3, 4, 6, 3), np.uint8)
+    for test_set in (colour, colour.transpose(0, 3, 1, 2)):
+        text = complaint(written(tmp_path, test_set=test_set))
+        assert "'training_set' are 1 x 4 x 6" in text and "'test_set' 3 x 4 x 6" in text
+    grey = arrays()["test_set"]
+    for test_set in (grey[..., None], grey[:, None]):
+        dataset = read(competition(), written(tmp_path, test_set=test_set))
+        np.testing.assert_array_equal(dataset.test.images.stacked[:, 0], grey)
+    stacked = np.stack([np.zeros_like(grey), grey], axis=1)
+    config = competition(test={"key": "test_set", "image": 1})
+    np.testing.assert_array_equal(read(config, written(tmp_path, test_set=stacked)).test.images.stacked[:, 0], grey)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    row=st.integers(0, 4),
+    plane=st.integers(0, 1),
+    y=st.integers(0, 3),
+    x=st.integers(0, 5),
+    value=st.one_of(
+        st.floats(allow_nan=True, allow_infinity=True, width=32).filter(lambda v: not (0 <= v <= 255 and v == int(v))),
+        st.sampled_from([256.0, 257.0, -1.0, 65536.0, 2.0**40]),  # these wrap to valid values in a plain cast
+    ),
+)
+def test_one_bad_value_is_found_wherever_it_is(
+    tmp_path_factory: pytest.TempPathFactory, row: int, plane: int, y: int, x: int, value: float
+) -> None:
+    training_set = arrays()["training_set"]
+    training_set[row, plane, y, x] = value
+    text = complaint(written(tmp_path_factory.mktemp("bad"), training_set=training_set))
+    assert f"key 'training_set', row {row}, {('image', 'mask')[plane]}, pixel ({y}, {x}): value" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (np.nan, "value nan is not a number"),
+        (-np.inf, "value -inf is not a number"),
+        (300.0, "value 300 lies outside 0 to 255"),
+        (-3.0, "value -3 lies outside 0 to 255"),
+        (12.5, "value 12.5 is not a whole number"),
+    ],
+)
+def test_image_values_are_named_with_the_way_out(tmp_path: Path, value: float, said: str) -> None:
+    training_set = arrays()["training_set"]
+    training_set[2, 0, 1, 3] = value
+    assert said in complaint(written(tmp_path, training_set=training_set))
+    test_set = arrays()["test_set"].astype(np.float32)
+    test_set[2, 1, 3] = value
+    assert f"key 'test_set', row 2, image, pixel (1, 3): {said}" in complaint(written(tmp_path, test_set=test_set))
+
+
+def test_images_scaled_to_one_name_the_remedy(tmp_path: Path) -> None:
+    training_set = arrays()["training_set"]
+    training_set[:, 0] /= 255
+    assert "scaled to 0 to 1; multiply them by 255" in complaint(written(tmp_path, training_set=training_set))
+
+
+def test_masks_with_labels_up_to_seven(tmp_path: Path) -> None:
+    training_set = arrays()["training_set"]
+    training_set[3, 1, 2, 1] = 7
+    training_set[4, 1] = 5
+    text = complaint(written(tmp_path, training_set=training_set))
+    assert "row 3, mask, pixel (2, 1): value 7 is not a class, allowed are 0 to 2 (background, soil, rock)" in text
+    training_set[3, 1, 2, 1] = 1.5
+    assert "row 3, mask, pixel (2, 1): value 1.5" in complaint(written(tmp_path, training_set=training_set))
+    integers = arrays(dtype=np.uint8)["training_set"]
+    integers[1, 1, 0, 0] = 3
+    assert "row 1, mask, pixel (0, 0): value 3" in complaint(written(tmp_path, training_set=integers))
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "said"),
+    [
+        ("training_set", (5, 2, 4, 6, 3), "has shape (5, 2, 4, 6, 3)"),
+        ("training_set", (5, 4, 6), "has shape (5, 4, 6)"),
+        ("training_set", (5, 4, 6, 3), "6 x 3"),
+        ("training_set", (5, 4, 4, 6), "holds 4 arrays along axis 1"),
+        ("training_set", (5, 1, 4, 6), "target index 1 is out of range"),
+        ("training_set", (5, 2, 6, 4), "images are 6 x 4"),
+        ("training_set", (0, 2, 4, 6), "holds no values"),
+        ("training_set", (), "has shape ()"),
+        ("test_set", (3, 6, 4), "images are 6 x 4"),
+        ("test_set", (3, 24), "has shape (3, 24)"),
+        ("test_set", (3, 2, 4, 6), "has shape (3, 2, 4, 6)"),
+        ("test_set", (0, 4, 6), "holds no values"),
+    ],
+)
+def test_wrong_shapes(tmp_path: Path, key: str, shape: tuple[int, ...], said: str) -> None:
+    text = complaint(written(tmp_path, **{key: np.zeros(shape)}))
+    assert said in text and f"key '{key}'" in text
+
+
+def test_sizes_of_train_and_test_must_agree_without_a_shape(tmp_path: Path) -> None:
+    folder = written(tmp_path, test_set=np.zeros((3, 4, 8), np.uint8))
+    text = complaint(folder, competition(shape=None))
+    assert "'training_set' are 1 x 4 x 6" in text and "'test_set' 1 x 4 x 8" in text
+
+
+def test_missing_key_lists_the_keys_that_are_there(tmp_path: Path) -> None:
+    text = complaint(written(tmp_path), competition(train={"key": "trainig_set", "image": 0, "target": 1}))
+    assert "did you mean 'training_set'? allowed: training_set, test_set" in text
+
+
+def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (pytest.fail, ("unpickled",))
+
+    array = np.empty((5, 2, 4, 6), object)
+    array[:] = Bomb()
+    assert "pickled objects" in complaint(written(tmp_path, training_set=array))
+    assert "dtype complex128" in complaint(written(tmp_path, training_set=np.zeros((5, 2, 4, 6), complex)))
+
+
+def test_missing_file_and_folder_in_its_place(tmp_path: Path) -> None:
+    assert "no such file; put it there or name its folder with --data" in complaint(tmp_path)
+    (tmp_path / "toy.npz").mkdir()
+    assert "is a folder" in complaint(tmp_path)
+
+
+def test_every_truncation_is_one_sentence(tmp_path: Path) -> None:
+    whole = (written(tmp_path) / "toy.npz").read_bytes()
+    for length in [0, 1, 30, 100, len(whole) // 2, len(whole) - 30, len(whole) - 1]:
+        (tmp_path / "toy.npz").write_bytes(whole[:length])
+        assert "is damaged, cut short or not an npz file" in complaint(tmp_path)
+    for foreign in (b"id,0,1\n0,1,1\n", b"\x93NUMPY\x01\x00v\x00{'descr': '<f8'"):
+        (tmp_path / "toy.npz").write_bytes(foreign)
+        assert "is damaged" in complaint(tmp_path)
+
+
+def test_a_flipped_bit_never_goes_unnoticed(tmp_path: Path) -> None:
+    np.savez(tmp_path / "toy.npz", allow_pickle=False, **arrays())  # stored, not deflated: only the checksum can tell
+    whole = bytearray((tmp_path / "toy.npz").read_bytes())
+    start = whole.index(arrays()["training_set"].tobytes())
+    read(competition(), tmp_path)
+    value = np.frombuffer(whole, "<f8", 1, start)[0]
+    whole[start : start + 8] = np.float64(255 - value).tobytes()  # a valid grey value, but another one
+    (tmp_path / "toy.npz").write_bytes(whole)
+    assert "is damaged" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["training_set", "test_set"])
+@pytest.mark.parametrize("chunk", [1, 900, 1 << 20])
+def test_checksums_of_deflated_arrays_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, chunk: int
+) -> None:
+    monkeypatch.setattr("podium.data.npz.CHUNK_BYTES", chunk)
+    whole = bytearray((written(tmp_path) / "toy.npz").read_bytes())
+    with zipfile.ZipFile(tmp_path / "toy.npz") as archive:
+        crc = archive.getinfo(f"{key}.npy").CRC.to_bytes(4, "little")
+    whole[whole.rindex(crc)] ^= 1  # in the central directory, which is the one that is read
+    (tmp_path / "toy.npz").write_bytes(whole)
+    assert "Bad CRC-32" in complaint(tmp_path)
+
+
+def test_header_that_promises_more_than_there_is(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 2, 4, 6)})
+    with zipfile.ZipFile(tmp_path / "toy.npz", "w") as archive:
+        archive.writestr("training_set.npy", buffer.getvalue() + bytes(64))
+        archive.writestr("test_set.npy", buffer.getvalue())
+    assert "shorter or longer than its header says" in complaint(tmp_path)
+
+
+def test_data_id_follows_content_and_settings_only(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    here, there = written(tmp_path / "a"), tmp_path / "b"
+    (there / "other.npz").write_bytes((here / "toy.npz").read_bytes())
+    base = data_id(competition(), here)
+    assert len(base) == 16 and int(base, 16) >= 0
+    assert data_id(competition(file="other.npz"), there) == base
+    assert data_id(competition(drop="none"), here) == base
+    assert read(competition(), here).data_id == base
+    assert data_id(competition(shape=None), here) != base
+    assert data_id(competition(first_id=1), here) != base
+    changed = arrays()
+    changed["test_set"][0, 0, 0] ^= 1
+    assert data_id(competition(), written(tmp_path / "b", **changed)) != base
+
+
+def test_data_id_of_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        data_id(competition(), tmp_path)
