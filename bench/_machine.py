@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Measured:
-    """seconds: wall clock of the call. peak_mb: highest resident memory during it above the level before, in 10^6 bytes."""
+    """seconds: wall clock of the call. peak_mb: highest resident memory during it above the level before (10^6 B)."""
 
     seconds: float
     peak_mb: float
@@ -34,7 +34,7 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version for name in ("numpy", "torch", "pandas") if (version := _version(name))},
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
     }
 

@@ -13,6 +13,7 @@ import filecmp
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _machine import Measured, measure, write_results
@@ -91,8 +92,13 @@ def main() -> None:
         ours = writes[-1].value
         identical = filecmp.cmp(ours, by_pandas.value, shallow=False)
         megabytes = ours.stat().st_size / 1e6
-    rows = [_row("podium write", writes), _row("podium pack (write and read back)", packs), _row("pandas to_csv", [by_pandas])]
-    print(f"{options.rows:,} rows of {HEIGHT}x{WIDTH}, {megabytes:.0f} MB of csv, array {options.rows * HEIGHT * WIDTH / 1e6:.0f} MB")
+    rows = [
+        _row("podium write", writes),
+        _row("podium pack (write and read back)", packs),
+        _row("pandas to_csv", [by_pandas]),
+    ]
+    array = options.rows * HEIGHT * WIDTH / 1e6
+    print(f"{options.rows:,} rows of {HEIGHT}x{WIDTH}, {megabytes:.0f} MB of csv, array {array:.0f} MB")
     print(f"{'':34} {'seconds':>8} {'MB above array':>15}")
     for row in rows:
         print(f"{row['name']:34} {row['seconds']:8.2f} {row['peak_mb']:15.1f}")
@@ -101,13 +107,19 @@ def main() -> None:
     print(f"packing in under {TARGET_SECONDS:.0f} s and {TARGET_MB:.0f} MB: {'yes' if met else 'NO'}")
     write_results(
         options.out,
-        {"rows": options.rows, "file_mb": megabytes, "identical_to_pandas": identical, "target_met": met, "table": rows},
+        {
+            "rows": options.rows,
+            "file_mb": megabytes,
+            "identical_to_pandas": identical,
+            "target_met": met,
+            "table": rows,
+        },
     )
     if not identical:
         raise SystemExit("podium's file differs from pandas'")
 
 
-def _row(name: str, runs: list[Measured]) -> dict[str, object]:
+def _row(name: str, runs: list[Measured]) -> dict[str, Any]:
     return {
         "name": name,
         "seconds": statistics.median(run.seconds for run in runs),

@@ -92,7 +92,8 @@ def test_paired_gain_of_equal_and_of_shifted_models():
     assert gain.mean == pytest.approx(true, abs=0.001)
     assert gain.share_above_zero > 0.99
     back = paired(accuracy, b, a, np.arange(500))
-    assert (back.mean, back.low, back.high) == (-gain.mean, pytest.approx(-gain.high), pytest.approx(-gain.low))
+    assert back.mean == -gain.mean
+    assert [back.low, back.high] == pytest.approx([-gain.high, -gain.low])
     assert back.share_above_zero == 0
     # What is hard for both cancels out: far narrower than the two intervals are.
     alone = bootstrap(accuracy, a, np.arange(500))
@@ -111,7 +112,7 @@ def test_nested_by_hand():
     right = np.array([[1, 1, 1, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1, 0]])
     folds = np.array([0, 0, 0, 1, 1, 1, -1])
     result = nested(*best_of(answers(right), accuracy), folds, accuracy_of)
-    # On fold 1 the second model is best (3 of 3), on fold 0 the first (3 of 3): each is scored where the other was best.
+    # On fold 1 the second model is best (3 of 3), on fold 0 the first: each is scored where the other was best.
     assert result.choices_per_fold == (1, 0)
     assert result.stats[:, 0].tolist() == [0, 0, 1, 0, 0, 1]
     assert result.nested == pytest.approx(2 / 6)
@@ -161,9 +162,11 @@ def test_picking_the_best_of_noise_is_optimistic_in_sample_and_unbiased_nested()
         result = nested(*best_of(answers(generator.integers(0, 2, (8, 100))), accuracy), folds, accuracy_of)
         in_sample.append(result.in_sample)
         out.append(result.nested)
-    # One nested score has a standard deviation of 0.05 (100 coins), the mean of 400 of 0.0025: the Monte-Carlo error.
-    error = 0.05 / 400**0.5
-    assert np.std(out) == pytest.approx(0.05, rel=0.15)
+    # One nested score has a standard deviation of 0.065 here (100 coins alone: 0.05; a model chosen for its luck
+    # elsewhere moves several folds together). The Monte-Carlo error of the mean of 400 is 0.0033; the bound is 3.5 of
+    # them, 0.011.
+    error = np.std(out) / 400**0.5
+    assert error < 0.004
     assert abs(np.mean(out) - 0.5) < 3.5 * error
     # The largest of 8 normal variables lies 1.42 standard deviations above their mean (order statistics): 0.571.
     assert np.mean(in_sample) == pytest.approx(0.5 + 1.42 * 0.05, abs=0.01)

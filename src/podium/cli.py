@@ -120,7 +120,7 @@ def check(
     from podium.data.locate import locate
     from podium.data.npz import open_dataset
     from podium.pipeline import Options, read_settings
-    from podium.submission.pack import check_file
+    from podium.submission.validate import check_file
 
     console = _messages()
     workspace, competition, _ = read_settings(name, Options(out=out))
@@ -182,8 +182,12 @@ def _run(name: str, options: Options, until: str, go_on: bool, dry_run: bool, as
     elif as_json:
         _print_json({"failures": done.failures})
     if done.failures:
+        jobs_of: dict[str, list[str]] = {}
         for job, error in done.failures.items():
-            print(f"podium: {job}: {error}", file=sys.stderr)
+            jobs_of.setdefault(error, []).append(job)
+        for error, jobs in jobs_of.items():
+            others = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+            print(f"podium: {jobs[0]}{others}: {error}", file=sys.stderr)
         raise typer.Exit(2 if done.user_errors else 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -235,13 +236,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     raw = read_yaml(path)
     like = raw.pop("like", None)
     if like is not None:
-        parent_path = path.with_name(f"{like}.yaml")
+        parent_path = path.parent / f"{like}.yaml"
+        if parent_path == path:
+            raise UserError(f"{path}: key 'like': a recipe cannot inherit from itself; {did_you_mean('', _names(path.parent))}")
         if not parent_path.is_file():
             raise UserError(f"{path}: key 'like': there is no recipe '{like}'; {did_you_mean(str(like), _names(path.parent))}")
         parent = read_yaml(parent_path)
         if "like" in parent:
             raise UserError(f"{path}: key 'like': '{like}' itself has a 'like'; inherit from '{parent['like']}', recipes inherit once")
-        if raw.get("net", {}).get("name", parent.get("net", {}).get("name")) != parent.get("net", {}).get("name"):
+        ours, theirs = raw.get("net"), parent.get("net")
+        if isinstance(ours, dict) and isinstance(theirs, dict) and ours.get("name", theirs.get("name")) != theirs.get("name"):
             parent.pop("net")  # another net shares none of its parent's options
         raw = _merge(parent, raw)
     raw = {"name": path.stem} | raw
@@ -281,7 +285,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: holds {type(raw).__name__} where a mapping of keys to values is expected")
@@ -289,12 +293,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """yaml.safe_load, except that a key given twice is refused instead of the last one winning."""
+    """yaml.safe_load, except that a key given twice is refused instead of the last one winning, and so is one that is not text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *anchor
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text; quote it", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)
@@ -329,7 +337,7 @@ def _override(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--set {text}: expected key.key=value, for example train.epochs=5")
         try:
             parsed = yaml.load(value, Loader=_StrictLoader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise UserError(f"--set {text}: '{value}' is not a YAML value; quote it") from None
         for key in reversed(keys):
             parsed = {key: parsed}
@@ -342,7 +350,8 @@ Model = TypeVar("Model", bound=Settings)
 
 def _validate(model: type[Model], raw: dict[str, Any], path: Path) -> Model:
     try:
-        return model.model_validate(raw)
+        # strict, so that "5" or true is no number; by way of JSON, whose lists may become tuples all the same
+        return model.model_validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(model, error)}") from None
 
@@ -358,8 +367,8 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
     if problem["type"] == "value_error":
-        text = problem["msg"].removeprefix("Value error, ")
-        return f"key '{key}.{text}" if key else f"key {text}"
+        name, _, text = problem["msg"].removeprefix("Value error, ").partition(":")
+        return f"key '{key}.{name}':{text}" if key else f"key '{name}':{text}"
     if problem["type"] == "literal_error":
         allowed = [word.strip(" '") for word in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
         return f"key '{key}': '{problem['input']}' is not allowed; {did_you_mean(str(problem['input']), allowed)}"

@@ -21,12 +21,18 @@ def finish(volumes: Sequence[Ragged], weights: Sequence[float], unscored: int | 
     before blending. Returns uint8 labels (1, H, W) per id, in the order of the first volume; ties go to the lower class.
     """
     first = volumes[0]
-    if len(weights) != len(volumes) or abs(sum(weights) - 1) > 1e-6:
-        raise UserError(f"blend weights {list(weights)}: {len(volumes)} weights that sum to 1 are needed")
+    if len(weights) != len(volumes) or not abs(sum(weights) - 1) <= 1e-6 or min(weights) < 0:
+        raise UserError(f"blend weights {list(weights)}: {len(volumes)} weights of 0 or more that sum to 1 are needed")
     for volume in volumes[1:]:
         if volume.index.keys() != first.index.keys():
             odd = next(iter(volume.index.keys() ^ first.index.keys()))
             raise UserError(f"id '{odd}': predicted by one model and not by another; predict again with all models of the blend")
+        rows = [volume.index[name] for name in first.ids.tolist()]
+        differ = np.flatnonzero((volume.shapes[rows] != first.shapes).any(1))
+        if len(differ):
+            at, odd = int(differ[0]), str(first.ids[differ[0]])
+            sizes = f"{tuple(first.shapes[at].tolist())} and {tuple(volume.shapes[rows[at]].tolist())}"
+            raise UserError(f"id '{odd}': two models predicted it in different sizes (C, H, W), {sizes}; predict again with all models of the blend")
     # images of one size are decoded in blocks, others one by one
     block = BLOCK if first.uniform else 1
     sizes = first.shapes.copy()
@@ -61,6 +67,8 @@ def _take(volume: Ragged, ids: np.ndarray) -> np.ndarray:
 def _allowed(probabilities: np.ndarray, unscored: int | None) -> np.ndarray:
     if unscored is None or not probabilities[:, unscored].any():
         return probabilities
+    removed = probabilities[:, unscored : unscored + 1] > 0
     probabilities[:, unscored] = 0
     total: np.ndarray = probabilities.sum(1, keepdims=True)
-    return probabilities / np.maximum(total, np.float32(1e-12))
+    # only where something was removed: a pixel's label must not depend on the images that are decoded beside it
+    return probabilities / np.where(removed, np.maximum(total, np.float32(1e-12)), np.float32(1))

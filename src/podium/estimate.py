@@ -135,7 +135,7 @@ def best_of(
         return int(np.argmax(values(candidates[:, rows].sum(axis=1))))
 
     def apply(choice: int, rows: np.ndarray) -> np.ndarray:
-        return candidates[choice][rows]
+        return np.asarray(candidates[choice][rows])
 
     return choose, apply
 

@@ -107,8 +107,8 @@ def make(
 
     ids: (N,). targets: class indices by id, 255 for no label. groups: int (N,), kept together. dropped: id → reason.
     unscored: index of the class that makes no stratum. A stratum is which scored classes occur; images with the rarest
-    scored class (by pixels) are also binned by its amount, a multiple of ``count`` per bin and bin 1 the most, and every
-    bin is dealt out evenly. Swaps within bins and strata then even out the amount of each class. With
+    scored class (by pixels) are also binned by its amount, a multiple of ``count`` per bin and bin 1 the most, and
+    every bin is dealt out evenly. Swaps within bins and strata then even out the amount of each class. With
     ``strata: none`` only the order of the hashes counts. Fewer groups than folds are a UserError.
     """
     ids, groups = np.asarray(ids, np.str_), np.asarray(groups, np.int64)
@@ -153,8 +153,8 @@ def make(
         strata = presence
     place = _deal(cells, sizes, images, order, settings.count)
     if settings.strata != "none":
-        features = np.concatenate([_parts(amounts), _parts(images)], axis=1)
-        _swap(place, cells, sizes, features, order, settings.count)
+        features = np.concatenate([_parts(sizes[:, None]), _parts(amounts), _parts(images)], axis=1)
+        _swap(place, cells, features, order, settings.count)
 
     fold = np.full(len(ids), DROPPED, np.int64)
     fold[kept] = place[member]
@@ -197,11 +197,11 @@ def _hash(seed: int, name: str) -> int:
 
 def _parts(values: np.ndarray) -> np.ndarray:
     """(G, C) amounts as parts per million of each column's sum, integers."""
-    return values * _PARTS // np.maximum(values.sum(axis=0), 1)
+    return np.asarray(values * _PARTS // np.maximum(values.sum(axis=0), 1))
 
 
 def _bins(amounts: np.ndarray, sizes: np.ndarray, order: list[int], count: int) -> list[int]:
-    """Bin of each group by its amount of the rarest class: 1.. from the largest down, 0 for none or if all are equal."""
+    """Bin of each group by its amount of the rarest class: 1.. from the largest down, 0 for none or all being equal."""
     bins = [0] * len(amounts)
     whole = amounts.sum(axis=0).tolist()
     present = [c for c, n in enumerate(whole) if n > 0]
@@ -246,17 +246,15 @@ def _deal(cells: list[int], sizes: np.ndarray, images: np.ndarray, order: list[i
     return place
 
 
-def _swap(
-    place: np.ndarray, cells: list[int], sizes: np.ndarray, features: np.ndarray, order: list[int], count: int
-) -> None:
-    """Exchange groups of one cell and size between folds, in place, until the folds' sums of ``features`` (G, F) agree.
+def _swap(place: np.ndarray, cells: list[int], features: np.ndarray, order: list[int], count: int) -> None:
+    """Exchange groups of one cell between folds, in place, until the folds' sums of ``features`` (G, F) agree.
 
     Each step takes a cell's best exchange. The sum of squares over folds and features falls, in integers, so it ends.
     """
     loads = np.zeros((count, features.shape[1]), np.int64)
     np.add.at(loads, place, features)
     by_cell: defaultdict[int, list[int]] = defaultdict(list)
-    for group in sorted(range(len(cells)), key=lambda g: (cells[g], -int(sizes[g]), order[g])):
+    for group in sorted(range(len(cells)), key=lambda g: (cells[g], order[g])):
         by_cell[cells[group]].append(group)
     prepared = []
     for groups in by_cell.values():
@@ -264,7 +262,6 @@ def _swap(
         amount = features[chosen]
         square = amount @ amount.T
         square = np.diagonal(square)[:, None] + np.diagonal(square)[None] - 2 * square
-        square[sizes[chosen][:, None] != sizes[chosen][None]] = np.iinfo(np.int64).max // 4
         prepared.append((chosen, amount, square))
     for _ in range(8):
         changed = False
@@ -301,14 +298,12 @@ def save(folds: Folds, path: Path) -> None:
     head = {"data_id": folds.data_id, "count": str(folds.count)} if folds.data_id else {"count": str(folds.count)}
     if folds.settings is not None:
         head |= {key: str(value) for key, value in folds.settings.model_dump().items()} | {"algorithm": str(ALGORITHM)}
-    text = io.StringIO()
-    text.write("# podium folds: who is trained on and who is validated on; -1 is dropped\n")
-    text.writelines(f"# {key}: {value}\n" for key, value in head.items())
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = ["# podium folds: who is trained on and who is validated on; -1 is dropped"]
+    lines += [f"# {key}: {value}" for key, value in head.items()] + [",".join(COLUMNS)]
     columns = (folds.ids, folds.groups, folds.strata, folds.fold, folds.reasons)
-    writer.writerows(zip(*(column.tolist() for column in columns), strict=True))
-    content = text.getvalue().encode()
+    for row in zip(*(column.tolist() for column in columns), strict=True):
+        lines.append(",".join(_field(str(value)) for value in row))
+    content = ("\n".join(lines) + "\n").encode()
     if path.exists():
         if path.is_file() and path.read_bytes() == content:
             return
@@ -362,6 +357,11 @@ def load(path: Path, ids: Sequence[str] | np.ndarray, data_id: str) -> Folds:
     strata, reasons = (np.array([row[i] for row in rows], np.str_) for i in (2, 3))
     names = np.array(list(known), np.str_)
     return Folds(names, groups, strata, fold_of, reasons, head.get("data_id", ""), count, _settings(path, head))
+
+
+def _field(text: str) -> str:
+    """A CSV field; csv.writer leaves a lone carriage return unquoted, which csv.reader takes for the line's end."""
+    return '"' + text.replace('"', '""') + '"' if any(char in text for char in ',"\r\n') else text
 
 
 def _read(path: Path) -> tuple[dict[str, str], list[tuple[int, dict[str, str]]]]:

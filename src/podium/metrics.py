@@ -87,7 +87,7 @@ class MeanIoU:
     def values(self, stats: np.ndarray) -> np.ndarray:
         """One score per matrix: (B, C, C) → float64 (B,)."""
         iou, used = self._iou(stats)
-        return iou.sum(axis=1) / np.maximum(used.sum(axis=1), 1)
+        return np.asarray(iou.sum(axis=1) / np.maximum(used.sum(axis=1), 1))
 
     def score(self, stats: np.ndarray) -> Score:
         """Score of the sum over all leading axes of (..., C, C)."""

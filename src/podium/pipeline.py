@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from podium.submission.ledger import git_state
 from podium.submission.pack import pack
 from podium.workspace import Workspace, find_workspace
 
+SAMPLE_BUDGET = 200.0
+"""Seconds for a run on the built-in sample where neither a budget nor epochs are asked for: it is there to be tried."""
 TAIL_SECONDS = 8.0
 """What blending and packing are left at the end of a budget."""
 
@@ -234,6 +237,9 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     prepared = prepare(name, options, say)
+    if prepared.origin.sample and options.budget is None and not any(text.startswith("train.epochs") for text in options.overrides):
+        say(f"the sample gets a budget of {SAMPLE_BUDGET:.0f} s unless --budget or --set train.epochs=N says otherwise")
+        options = replace(options, budget=SAMPLE_BUDGET)
     plan = make_plan(prepared, options, say, measure=not dry_run)
     if dry_run:
         return Done(plan, None)
@@ -241,12 +247,12 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     write_json(plan_path, {"competition": name, "options": options.to_json(), "left_out": plan.left_out, "notes": plan.notes})
     jobs = [job for job in plan.jobs if until != "train" or job.kind != "test"]
     outcomes = _work(plan, jobs, options, started, console)
-    failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status in ("failed", "skipped")}
+    failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status == "failed"}
     for job_name, outcome in outcomes.items():
         if outcome.trace:
             say(f"--- {job_name}\n{outcome.trace}")
     user_errors = all(outcome.user for outcome in outcomes.values() if outcome.status == "failed")
-    whole = [run for run in plan.runs if not any(name in failures for name in _names(run, jobs))]
+    whole = [run for run in plan.runs if all(outcomes[name].status in ("done", "cached") for name in _names(run, jobs))]
     if not whole:
         return Done(plan, None, failures, user_errors)
     board = _finish(prepared, plan, whole, options, failures, until, started)
@@ -263,7 +269,11 @@ def _work(plan: Plan, jobs: list[Job], options: Options, started: float, console
         # a continued run has only what is left to do ahead of it
         ahead = sum(job.seconds or 0 for job in jobs if job.result.done is None) / options.workers
         deadline = min(started + plan.budget - TAIL_SECONDS, time.monotonic() + ahead)
-    with Display(jobs, console, options.workers, deadline) as display:
+    with ExitStack() as claims, Display(jobs, console, options.workers, deadline) as display:
+        # all or nothing, before anything starts: two commands that want the same results must not each take a half
+        for job in jobs:
+            if job.kind != "oof" and job.result.done is None:
+                claims.enter_context(job.result.lock(".claim"))
         return local.run(jobs, options.workers, display, deadline)
 
 

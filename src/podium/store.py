@@ -149,11 +149,14 @@ class Folder:
                 raise UserError(f"{path}: is missing or was changed after it was written; delete {self.path} and run the command again")
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold this result for one process; a second one gets a UserError at once. The lock dies with its process."""
+    def lock(self, name: str = ".lock") -> Iterator[None]:
+        """Hold this result for one process; a second one gets a UserError at once. The lock dies with its process.
+
+        A command claims what it plans to make under another ``name`` than the worker that makes it.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error.strerror}); choose another place with --out") from error
         try:

@@ -31,7 +31,7 @@ def load(recipe: Recipe, competition: Competition, channels: int, weights: Path,
     settings = recipe.net.model_copy(update={"pretrained": False})  # its weights come from the file
     model = nets.build(settings, channels, len(competition.scored))
     model.load_state_dict(load_file(weights))
-    return model.to(machine.torch_device, memory_format=torch.channels_last).eval()
+    return model.place(machine.torch_device).eval()
 
 
 def batch_size(views: Sequence[str], machine: Machine) -> int:
@@ -42,7 +42,7 @@ def batch_size(views: Sequence[str], machine: Machine) -> int:
 @torch.inference_mode()
 def predict_batch(models: Sequence[nets.Model], images: torch.Tensor, views: Sequence[str], machine: Machine) -> torch.Tensor:
     """Mean probabilities over nets and views: uint8 (B, C, H, W) → float32 (B, scored classes, H, W)."""
-    x = turn(images.float().mul_(1 / 255), views).contiguous(memory_format=torch.channels_last)
+    x = turn(images.float().mul_(1 / 255), views)
     total = None
     for model in models:
         with machine.autocast():
@@ -73,6 +73,8 @@ def predict_to(
     shape = (len(competition.classes), height, width)
     partial, progress = path.with_suffix(".partial.npy"), path.with_suffix(".partial.json")
     start = _resume(partial, progress, (len(rows) * int(np.prod(shape)),))
+    if not start:  # or what an earlier attempt said would later be believed of this one
+        progress.unlink(missing_ok=True)
     mode = "r+" if start else "w+"
     volume = np.lib.format.open_memmap(partial, mode, np.float16, (len(rows) * int(np.prod(shape)),))
     stacked = volume.reshape(len(rows), *shape)
@@ -93,8 +95,8 @@ def predict_to(
     volume.flush()
     del volume, stacked
     save_index(path, np.broadcast_to(np.array(shape, np.int64), (len(rows), 3)), part.images.ids[rows])
-    os.replace(partial, path)
     progress.unlink(missing_ok=True)
+    os.replace(partial, path)
 
 
 def _resume(partial: Path, progress: Path, shape: tuple[int, ...]) -> int:

@@ -27,17 +27,30 @@ class Model(nn.Module):
         super().__init__()
         self.net = net
         self.stride = stride
+        self.layout = torch.contiguous_format
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def place(self, device: torch.device) -> Model:
+        """Move to a device, in the memory layout that is fastest there and safe."""
+        self.layout = torch.channels_last
+        if device.type == "cpu" and any(_corrupts_memory(module) for module in self.modules()):
+            self.layout = torch.contiguous_format
+        return self.to(device, memory_format=self.layout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[-2:]
         below, right = -height % self.stride, -width % self.stride
-        x = (x - self.mean) / self.std
+        x = ((x - self.mean) / self.std).contiguous(memory_format=self.layout)
         if below or right:
             mode = "reflect" if below < height and right < width else "replicate"
             x = nn.functional.pad(x, (0, right, 0, below), mode=mode)
         return self.net(x)[..., :height, :width]
+
+
+def _corrupts_memory(module: nn.Module) -> bool:
+    """oneDNN's backward pass of channels-last 1×1 convolutions with a stride and under 16 input channels (torch 2.12.1)."""
+    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and max(module.stride) > 1 and module.in_channels < 16
 
 
 def build(
@@ -55,6 +68,21 @@ def build(
     return Model(net, stride, mean or [0.0] * channels, std or [1.0] * channels)
 
 
+def try_out(model: Model, settings: NetSettings, channels: int, height: int, width: int) -> None:
+    """Predict one empty image; a net that cannot take images of this size is a UserError, before anything is trained."""
+    like = next(model.parameters())
+    mode = model.training
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, channels, height, width, device=like.device))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        what = f"'{settings.name}'" + (f" on encoder '{settings.encoder}'" if settings.encoder else "")
+        said = " ".join(str(error).split())
+        raise UserError(f"net: {what} cannot take images of {height}×{width} ({said}); choose another net or encoder") from error
+    finally:
+        model.train(mode)
+
+
 def _from_smp(settings: NetSettings, channels: int, outputs: int) -> tuple[nn.Module, int]:
     import segmentation_models_pytorch as smp
     import timm
@@ -70,7 +98,7 @@ def _from_smp(settings: NetSettings, channels: int, outputs: int) -> tuple[nn.Mo
         near = did_you_mean(encoder, [*native, *timm.list_models()]).split("? allowed")[0]
         guess = f"{near}? " if near.startswith("did you mean") else ""
         raise UserError(f"net.encoder: neither smp nor timm has '{encoder}'; {guess}see timm.list_models()")
-    weights = "imagenet" if settings.pretrained else None
+    weights = (True if name.startswith("tu-") else "imagenet") if settings.pretrained else None
     try:
         net = architectures[settings.name](encoder_name=name, encoder_weights=weights, in_channels=channels, classes=outputs)
     except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:

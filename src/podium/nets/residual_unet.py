@@ -24,9 +24,12 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
             nn.BatchNorm2d(outputs),
         )
-        same = inputs == outputs and stride == 1
-        # no norm here: the sum is normalised well enough by the body's, and at full resolution a norm costs as much as a 1×1
-        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        # Averaging before the 1×1 keeps what a strided 1×1 would skip (He et al. 2019, arXiv:1812.01187), and avoids
+        # oneDNN's backward pass of narrow strided 1×1 convolutions, which corrupts memory (torch 2.12.1, channels-last).
+        # No norm: the sum is normalised well enough by the body's, and at full resolution a norm costs as much as the 1×1.
+        pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        match = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
+        self.shortcut = nn.Sequential(pool, match)
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import io
 import os
 import subprocess
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ Kind = Literal["packed", "sent", "scored", "failed"]
 
 def now() -> str:
     """The time, ISO 8601, UTC, to the second."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def append(path: Path, event: Event) -> None:
         finally:
             os.close(handle)  # lets go of the lock too
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free space or mend its permissions") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or mend its permissions"
+        ) from error
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -94,12 +96,14 @@ def read(path: Path) -> list[dict[str, str]]:
         raise UserError(f"{path}: cannot be read as csv ({error}); mend it or move it away") from error
     for number, row in enumerate(rows, start=2):
         if row and len(row) != len(COLUMNS):
-            raise UserError(f"{path}: line {number} has {len(row)} columns, expected {len(COLUMNS)}; mend it or move it away")
+            raise UserError(
+                f"{path}: line {number} has {len(row)} columns, expected {len(COLUMNS)}; mend it or move it away"
+            )
     return [dict(zip(COLUMNS, row, strict=True)) for row in rows if row]
 
 
 def git_state(root: Path) -> tuple[str, str]:
-    """The commit of the code in ``root`` and whether it has changes, "yes" or "no"; empty texts where git knows nothing.
+    """The commit of the code in ``root`` and whether it has changes, "yes" or "no"; empty where git knows nothing.
 
     Files under submissions/ do not count: the ledger itself grows with every event.
     """

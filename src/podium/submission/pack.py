@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -54,19 +54,19 @@ def pack(
     write: Writer | None = None,
     time: datetime | None = None,
 ) -> Packed:
-    """Write ``labels`` to ``folder``/<name>-<UTC time>-<hash>.csv, read it back, compare every value, note it in the ledger.
+    """Write ``labels`` to ``folder``/<name>-<UTC time>-<hash>.csv, read it back, compare, note it in the ledger.
 
     name: what the results live under, ``mars`` or ``mars-sample``. labels: uint8, (1, H, W) per id.
     expected_ids: the test set's ids in its order. models ... message: for the ledger, see ``ledger.Event``.
     write, time: the format's writer and the present where not given.
 
-    Nothing that exists is overwritten. A file that fails its check is kept as ``....csv.rejected`` and a UserError names
-    its first error; so does a place that cannot be written to, and then nothing is left behind.
+    Nothing that exists is overwritten. A file that fails its check is kept as ``....csv.rejected`` and a UserError
+    names its first error. A place that cannot be written to is a UserError too, and then nothing is left behind.
     """
     write = write or WRITERS[competition.submission.format]
     check = CHECKS[competition.submission.format]
     pixels = int(labels.shapes[0].prod()) if len(labels) else 1
-    time = time or datetime.now(timezone.utc)
+    time = time or datetime.now(UTC)
     book = folder / LEDGER
     ledger.read(book)  # a ledger that cannot be used is found before anything is written
     part = folder / f".{name}-{os.getpid()}-{secrets.token_hex(4)}.part"
@@ -75,7 +75,7 @@ def pack(
         write(part, labels, competition.submission)
         report = check(part, competition, expected_ids, pixels, meant=labels)
         digest = sha256_of(part)
-        stem = f"{name}-{time.astimezone(timezone.utc):%Y%m%d-%H%M%S}-{digest[:8]}"
+        stem = f"{name}-{time.astimezone(UTC):%Y%m%d-%H%M%S}-{digest[:8]}"
         path = _place(part, folder, stem, ".csv" if report.ok else ".csv.rejected")
     except OSError as error:
         raise UserError(
@@ -87,18 +87,18 @@ def pack(
             part.unlink(missing_ok=True)
     if not report.ok:
         more = f" (and {len(report.errors) - 1} more errors)" if len(report.errors) > 1 else ""
-        raise UserError(f"{path}: refused when it was read back: {report.errors[0]}{more}; nothing was packed, look into that file")
+        raise UserError(
+            f"{path}: refused when read back: {report.errors[0]}{more}; nothing was packed, look into that file"
+        )
     ledger.append(
         book,
-        ledger.Event(
-            "packed", path.name, digest, name, models, blend, cv, cv_low, cv_high, commit, dirty, message
-        ),
+        ledger.Event("packed", path.name, digest, name, models, blend, cv, cv_low, cv_high, commit, dirty, message),
     )
     return Packed(path, digest, report)
 
 
 def _place(part: Path, folder: Path, stem: str, ending: str) -> Path:
-    """Give ``part`` its name, a free one: two files of one second and content differ by a suffix. Flushes the folder."""
+    """Give ``part`` its name, with a suffix where that is taken, and flush the folder."""
     for path in _names(folder, stem, ending):
         try:
             _rename_to_free(part, path)

@@ -59,12 +59,13 @@ def check_wide_csv(
     if pixels < 1:
         raise ValueError("a submission has at least one pixel per image")
     check = _Check(competition, ids, pixels, meant, own)
+    no_pixels = (0,) * len(competition.classes)
     try:
         with path.open("rb", buffering=1 << 20) as file:
             start = file.read(4)
             for magic, kind in ARCHIVES.items():
                 if start.startswith(magic):
-                    return Report((f"the file is a {kind} archive, expected the csv inside it",), (), 0, check.result().counts)
+                    return Report((f"the file is a {kind} archive, expected the csv inside it",), (), 0, no_pixels)
             file.seek(0)
             for number, (line, complete) in enumerate(_lines(file, check.longest), start=1):
                 check.line(number, line, complete)
@@ -153,7 +154,8 @@ class _Check:
             self.header_errors.append(f"line 1: the header has {len(fields)} columns, expected {len(expected)}")
         for place, (found, wanted) in enumerate(zip(fields, expected, strict=False), start=1):
             if found != wanted:
-                self.header_errors.append(f"line 1: the header's column {place} is {_short(found)}, expected '{wanted}'")
+                text = f"line 1: the header's column {place} is {_short(found)}, expected '{wanted}'"
+                self.header_errors.append(text)
                 break
 
     def _read_fast(self, line: bytes) -> tuple[str, np.ndarray] | None:
@@ -194,7 +196,8 @@ class _Check:
         more = f", and {times - 1} more such values in this line" if times > 1 else ""
         found = f"holds {_short(text)}" if text.strip() else "is empty"
         most = len(self.competition.classes) - 1
-        self._error(f"line {number} (id {_short(name)}), column '{column}' {found}, expected an integer from 0 to {most}{more}")
+        where = f"line {number} (id {_short(name)}), column '{column}'"
+        self._error(f"{where} {found}, expected an integer from 0 to {most}{more}")
 
     def _id(self, number: int, name: str) -> bool:
         """Whether this id is of the test set and new."""
@@ -206,7 +209,8 @@ class _Check:
             return False
         self.line_of[name] = number
         if self.last and self.position[name] < self.position[self.last]:
-            self._error(f"line {number}: id {_short(name)} comes after id {_short(self.last)}, expected the test set's order")
+            after = f"comes after id {_short(self.last)}, expected the test set's order"
+            self._error(f"line {number}: id {_short(name)} {after}")
         else:
             self.last = name
         return True
@@ -271,12 +275,13 @@ class _Check:
         if self.meant is not None:
             not_meant = [name for name in self.position if name not in self.meant.index]
             if not_meant:
-                errors.append(f"{len(not_meant)} ids of the test set have no labels, the first is {_short(not_meant[0])}")
+                errors.append(f"{len(not_meant)} ids of the test set have no labels, first {_short(not_meant[0])}")
         return errors
 
     def _judge_forbidden(self, errors: list[str]) -> None:
         unscored = self.competition.unscored_index
-        text = f"{self.forbidden}: label {unscored} ({self.competition.unscored}) is never scored and must not be predicted"
+        label = f"label {unscored} ({self.competition.unscored})"
+        text = f"{self.forbidden}: {label} is never scored and must not be predicted"
         if self.own:
             errors.append(text)
         elif self.competition.metric.convention == "keras":
@@ -304,7 +309,9 @@ class _Tally:
         self.pixels += int(np.count_nonzero(where))
 
     def __str__(self) -> str:
-        return f"{self.first} (in all {self.pixels} pixels of {self.rows} rows)"
+        pixels = "one pixel" if self.pixels == 1 else f"{self.pixels} pixels"
+        rows = "one row" if self.rows == 1 else f"{self.rows} rows"
+        return f"{self.first} ({pixels} in {rows})"
 
 
 def _fields(line: bytes) -> list[str]:

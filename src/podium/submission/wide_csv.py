@@ -24,7 +24,8 @@ def write(path: Path, labels: Ragged, settings: SubmissionSettings) -> None:
 
     Header ``id,0,1,...,P-1``, then a row per image in the order of ``labels``: its id and its P = H * W pixels row by
     row, as integers; lines end with LF. Memory above the array stays below 50 MB whatever the number of images.
-    Sizes that differ and ids that hold a line break are a UserError; OSError is left to the caller, who knows the place.
+    Sizes that differ and ids that hold a line break are a UserError; OSError is left to the caller, who knows the
+    place.
     """
     images = _matrix(labels)
     starts = [_field(name).encode() for name in labels.ids.tolist()]
@@ -58,7 +59,9 @@ def _matrix(labels: Ragged) -> np.ndarray:
 def _field(text: str) -> str:
     """``text`` as a csv field, quoted only where it must be."""
     if any(mark in text for mark in "\n\r\0"):
-        raise UserError(f"id {text!r} holds a line break or a null character, which a csv cannot carry safely; rename that image")
+        raise UserError(
+            f"id {text!r} holds a line break or a null character, which no csv carries safely; rename that image"
+        )
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow([text, ""])  # a second field, since a lone empty one would be quoted
     return buffer.getvalue()[:-1]
@@ -96,4 +99,4 @@ def _texts(chunk: np.ndarray) -> Iterator[bytes | memoryview]:
 
 NUMBERS = np.array([list(f",{value}".ljust(4).encode()) for value in range(256)], np.uint8)
 """(256, 4): the text of each value, a comma before it and blanks behind it."""
-USED = NUMBERS != ord(" ")
+USED = np.not_equal(NUMBERS, ord(" "))

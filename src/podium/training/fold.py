@@ -16,6 +16,7 @@ from safetensors.torch import save
 from podium import nets
 from podium.config import Competition, Recipe, check_rules
 from podium.data.part import Part
+from podium.errors import UserError
 from podium.folds import Folds
 from podium.inference.predict import batch_size, predict_batch
 from podium.losses import class_weights, cross_entropy
@@ -65,7 +66,8 @@ class Trainer:
         torch.manual_seed(seed)
         self.recipe, self.machine, self.steps = recipe, machine, steps
         model = nets.build(recipe.net, source.images.shape[1], len(competition.scored), source.mean, source.std)
-        self.model = model.to(device, memory_format=torch.channels_last).train()
+        self.model = model.place(device).train()
+        nets.try_out(self.model, recipe.net, *source.images.shape[1:])
         self.weights = class_weights(source.counts, recipe.loss).to(device)
         self.optimiser = optimiser(self.model, recipe.train, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=machine.precision == "fp16")
@@ -77,7 +79,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate(step, self.steps, self.recipe.train)
         with self.machine.autocast():
-            logits = self.model(batch.images.contiguous(memory_format=torch.channels_last))
+            logits = self.model(batch.images)
         loss = cross_entropy(logits, batch.targets, self.weights)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -145,14 +147,14 @@ def train_fold(
         emit({"event": "resumed", "epoch": len(history)})
     for epoch in range(len(history), length.epochs):
         history.append(_epoch(trainer, source, length, epoch, seed, fold))
+        if not np.isfinite(history[-1]["loss"]):
+            raise UserError(f"{folder.path}: the loss became {history[-1]['loss']} in epoch {epoch + 1}; set a lower train.lr")
         left = (length.steps - history[-1]["step"]) * history[-1]["seconds"] / history[-1]["steps"]
         emit({"event": "epoch", "epoch": epoch + 1, "epochs": length.epochs, "loss": history[-1]["loss"], "left": left})
         if epoch + 1 < length.epochs and checkpoints.due():
             checkpoints.write({"trainer": trainer.state(), "history": history})
 
     loss = history[-1]["loss"]
-    if not np.isfinite(loss):
-        raise FloatingPointError(f"{folder.path}: the loss became {loss}; try a lower train.lr")
     write_atomically(folder.file(WEIGHTS), save({k: v.contiguous().cpu() for k, v in trainer.average.state.items()}))
     write_atomically(folder.file("history.csv"), _table(history))
     spent = sum(row["seconds"] for row in history)

@@ -1,0 +1,391 @@
+"""The fold file: balance, determinism, round trips, and every check at loading."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from podium.config import FoldSettings
+from podium.data.ragged import Ragged
+from podium.errors import UserError
+from podium.folds import Folds, class_pixels, file_name, load, make, save, table
+
+CLASSES = ("background", "soil", "sand", "rock")
+
+
+def scenes(n: int = 300, seed: int = 0) -> Ragged:
+    """Masks of 8×8 pixels: soil, sand or both, every tenth with 1 to 16 pixels of rock, all with unlabelled pixels."""
+    generator = np.random.default_rng(seed)
+    masks = np.zeros((n, 1, 8, 8), np.uint8)
+    for i, mask in enumerate(masks):
+        mask[0, :6] = generator.choice([1, 2], p=[0.7, 0.3])
+        if i % 3 == 0:
+            mask[0, :, : generator.integers(1, 5)] = 1
+        if i % 10 == 0:
+            mask[0, 6:].reshape(-1)[: generator.integers(1, 17)] = 3
+        if i % 7 == 0:
+            mask[0, 5] = 255
+    return Ragged.stack(masks, [f"image-{i}" for i in range(n)])
+
+
+def split(targets: Ragged, groups: np.ndarray | None = None, dropped: dict[str, str] | None = None, **options) -> Folds:
+    groups = np.arange(len(targets)) if groups is None else groups
+    return make(targets.ids, targets, groups, dropped or {}, CLASSES, 0, FoldSettings(**options), "data-1")
+
+
+def spread(values: Sequence[float]) -> float:
+    return max(values) - min(values)
+
+
+def test_folds_resemble_each_other():
+    targets = scenes()
+    folds = split(targets)
+    rows = table(folds, targets, CLASSES)
+    assert [row.fold for row in rows] == [0, 1, 2, 3, 4]
+    assert spread([row.images for row in rows]) <= 2
+    pixels = class_pixels(targets, targets.ids, 4)
+    for c in (1, 2, 3):
+        assert spread([row.counts[c] for row in rows]) <= (1 if c == 3 else 3)
+        amounts = [int(pixels[folds.fold == k, c].sum()) for k in range(5)]
+        assert spread(amounts) < 0.05 * np.mean(amounts)
+
+
+def test_the_five_richest_images_go_to_five_folds():
+    """Most of the rarest class lies in a few images; by chance two of them would share a fold in 96 of 100 splits."""
+    masks = np.ones((100, 1, 8, 8), np.uint8)
+    for i, amount in enumerate([60, 55, 50, 45, 40, 1, 1, 2, 2, 3]):
+        masks[i * 7, 0].reshape(-1)[:amount] = 3
+    targets = Ragged.stack(masks, [str(i) for i in range(100)])
+    for seed in range(5):
+        folds = split(targets, seed=seed)
+        assert sorted(folds.of(["0", "7", "14", "21", "28"]).tolist()) == [0, 1, 2, 3, 4]
+        assert sorted(folds.of(["35", "42", "49", "56", "63"]).tolist()) == [0, 1, 2, 3, 4]
+    assert folds.strata[[0, 28, 35, 1]].tolist() == ["soil+rock:1", "soil+rock:1", "soil+rock:2", "soil"]
+
+
+def test_the_split_is_fixed_for_all_machines():
+    """Worked out once; another result here is another split for everybody: raise folds.ALGORITHM."""
+    folds = split(scenes(40), count=4, seed=7)
+    expected = "1101122011231033133233211302220300020032"
+    assert "".join(map(str, folds.fold)) == expected
+    assert file_name("mars", "data-1", FoldSettings()) == "mars-13075976.csv"
+
+
+def test_the_seed_matters_and_the_order_of_the_rows_does_not():
+    targets = scenes()
+    groups = np.arange(300) // 2
+    folds = split(targets, groups)
+    assert split(targets, groups).folds_id == folds.folds_id
+    other = split(targets, groups, seed=1)
+    assert other.folds_id != folds.folds_id
+    assert 0.5 < (other.fold != folds.fold).mean() < 1
+
+    order = np.random.default_rng(0).permutation(300)
+    mixed = Ragged.stack(targets.stacked[order], targets.ids[order])
+    again = make(mixed.ids, mixed, groups[order], {}, CLASSES, 0, FoldSettings(), "data-1")
+    np.testing.assert_array_equal(again.fold, folds.fold[order])
+    np.testing.assert_array_equal(again.strata, folds.strata[order])
+    assert again.folds_id == folds.folds_id
+    # Rows are joined with their masks by id: targets in another order than the ids give the same.
+    crossed = make(targets.ids, mixed, groups, {}, CLASSES, 0, FoldSettings(), "data-1")
+    np.testing.assert_array_equal(crossed.fold, folds.fold)
+
+
+def test_groups_stay_together_and_folds_stay_even():
+    generator = np.random.default_rng(0)
+    targets = scenes()
+    groups = generator.integers(0, 60, 300)
+    folds = split(targets, groups)
+    for group in range(60):
+        assert len(set(folds.fold[groups == group].tolist())) <= 1
+        assert len(set(folds.strata[groups == group].tolist())) <= 1
+    sizes = [row.images for row in table(folds, targets, CLASSES)]
+    assert spread(sizes) <= 3  # though groups hold 1 to 11 images
+    assert sum(row.groups for row in table(folds, targets, CLASSES)) == len(np.unique(groups))
+
+
+def test_dropped_rows_are_in_no_fold_and_keep_their_reason():
+    targets = scenes()
+    dropped = {"image-3": "outlier: shares its mask", "image-10": "outlier: shares its mask"}
+    folds = split(targets, dropped=dropped)
+    assert folds.of(["image-3", "image-10"]).tolist() == [-1, -1]
+    assert folds.reasons[[3, 10, 4]].tolist() == [dropped["image-3"], dropped["image-10"], ""]
+    assert folds.kept.sum() == 298
+    seen = []
+    for k in range(5):
+        train, validation = folds.rows(k)
+        assert not set(train.tolist()) & set(validation.tolist())
+        assert len(train) + len(validation) == 298
+        assert not {3, 10} & {*train.tolist(), *validation.tolist()}
+        seen += validation.tolist()
+    assert sorted(seen) == sorted(np.flatnonzero(folds.kept).tolist())
+    with pytest.raises(ValueError, match="no fold 5"):
+        folds.rows(5)
+    with pytest.raises(KeyError):
+        folds.of(["image-300"])
+
+
+def test_without_strata_only_the_hash_counts():
+    targets = scenes()
+    folds = split(targets, strata="none")
+    assert set(folds.strata.tolist()) == {""}
+    assert {row.images for row in table(folds, targets, CLASSES)} == {60}
+    empty = Ragged.stack(np.zeros_like(targets.stacked), targets.ids)
+    np.testing.assert_array_equal(split(empty, strata="none").fold, folds.fold)
+
+
+def test_images_of_different_sizes_and_without_any_label():
+    shapes = np.array([[1, 2 + i % 3, 4] for i in range(30)])
+    values = np.full(int(shapes.prod(axis=1).sum()), 255, np.uint8)
+    blank = Ragged(values, shapes, np.array([f"a{i}" for i in range(30)]))
+    folds = split(blank)
+    assert set(folds.strata.tolist()) == {"none"}
+    assert {row.images for row in table(folds, blank, CLASSES)} == {6}
+    assert table(folds, blank, CLASSES)[0].shares == (0.0, 0.0, 0.0, 0.0)
+    # Groups of 1 to 9 images (45 in all) with nothing else to go by: their sizes are balanced.
+    blank = Ragged.stack(np.full((45, 1, 2, 2), 255, np.uint8), [f"a{i}" for i in range(45)])
+    folds = split(blank, groups=np.repeat(np.arange(9), np.arange(1, 10)), count=3)
+    assert [row.images for row in table(folds, blank, CLASSES)] == [15, 15, 15]
+
+
+def test_equal_amounts_make_no_bins():
+    """One label per image, as in classification: a stratum is a class."""
+    labels = np.repeat(np.array([1, 2, 3], np.uint8), [50, 30, 20]).reshape(-1, 1, 1, 1)
+    targets = Ragged.stack(labels, [str(i) for i in range(100)])
+    folds = split(targets)
+    assert set(folds.strata.tolist()) == {"soil", "sand", "rock"}
+    assert [row.counts for row in table(folds, targets, CLASSES)] == [(0, 10, 6, 4)] * 5
+
+
+def test_table_by_hand():
+    masks = np.array([[[[1, 1], [2, 255]]], [[[1, 0], [0, 0]]], [[[3, 3], [3, 3]]], [[[1, 1], [1, 2]]]], np.uint8)
+    targets = Ragged.stack(masks, ["a", "b", "c", "d"])
+    columns = np.array([0, 0, 5, 6]), np.array([""] * 4), np.array([0, 0, 1, -1]), np.array([""] * 4)
+    first, second = table(Folds(targets.ids, *columns, "x", 2), targets, CLASSES)
+    assert (first.images, first.groups, first.counts) == (2, 1, (1, 2, 1, 0))
+    assert first.shares == pytest.approx((3 / 7, 3 / 7, 1 / 7, 0))
+    assert (second.images, second.groups, second.counts, second.shares) == (1, 1, (0, 0, 0, 1), (0, 0, 0, 1))
+
+
+def test_too_few_groups():
+    targets = scenes(20)
+    with pytest.raises(UserError, match=r"3 groups of images cannot fill 5 folds; set folds\.count=3 or less"):
+        split(targets, groups=np.arange(20) % 3)
+    with pytest.raises(UserError, match="at least 2 different images"):
+        split(targets, groups=np.zeros(20, int))
+    assert set(split(targets, groups=np.arange(20) % 5).fold.tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_a_mask_value_that_is_no_class():
+    with pytest.raises(ValueError, match="id 'x'"):
+        class_pixels(Ragged.stack(np.full((1, 1, 2, 2), 4, np.uint8), ["x"]), ["x"], 4)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 12), st.integers(12, 60), st.sampled_from(["class_presence", "none"]))
+@settings(max_examples=40, deadline=None)
+def test_whatever_the_data_the_split_is_one(seed, count, rows, strata):
+    generator = np.random.default_rng(seed)
+    groups = np.concatenate([np.arange(count), generator.integers(0, rows, rows - count)])
+    masks = generator.choice([0, 1, 2, 3, 255], (rows, 1, 2, 3), p=[0.3, 0.4, 0.1, 0.05, 0.15]).astype(np.uint8)
+    folds = split(Ragged.stack(masks, [str(i) for i in range(rows)]), groups, count=count, seed=seed, strata=strata)
+    assert set(folds.fold.tolist()) == set(range(count))
+    for group in np.unique(groups):
+        assert len(set(folds.fold[groups == group].tolist())) == 1
+
+
+# ---------------------------------------------------------------- the file
+
+
+def test_round_trip(tmp_path):
+    folds = split(
+        scenes(), groups=np.arange(300) // 2, dropped={"image-3": 'shares, as "image-5", its mask'}, count=4, seed=3
+    )
+    path = tmp_path / "new" / "mars.csv"
+    save(folds, path)
+    head = path.read_text().splitlines()[:9]
+    for line in ("# data_id: data-1", "# count: 4", "# seed: 3", "# algorithm: 1", "id,group,stratum,fold,reason"):
+        assert line in head
+    again = load(path, folds.ids, "data-1")
+    for name in ("ids", "groups", "strata", "fold", "reasons"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(folds, name))
+    assert (again.data_id, again.count, again.settings) == ("data-1", 4, FoldSettings(count=4, seed=3))
+    assert again.folds_id == folds.folds_id
+    # The rows come back in the order of the data, whatever that of the file.
+    back = load(path, folds.ids[::-1], "data-1")
+    np.testing.assert_array_equal(back.fold, folds.fold[::-1])
+    assert back.folds_id == folds.folds_id
+
+
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+
+
+@given(st.lists(text.filter(bool), min_size=4, max_size=12, unique=True), st.lists(text, min_size=12, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_round_trip_of_strange_texts(tmp_path_factory, names, texts):
+    n = len(names)
+    fold = np.arange(n) % 3 - 1
+    ids, strata, reasons = np.array(names), np.array(texts[:n]), np.array(texts[:n])
+    folds = Folds(ids, np.arange(n), strata, fold, reasons, "d", 2)
+    path = tmp_path_factory.mktemp("folds") / "f.csv"
+    save(folds, path)
+    again = load(path, ids, "d")
+    assert again.strata.tolist() == strata.tolist()
+    assert again.reasons.tolist() == reasons.tolist()
+    assert again.fold.tolist() == fold.tolist()
+
+
+def test_another_file_is_never_overwritten(tmp_path):
+    path = tmp_path / "f.csv"
+    save(split(scenes()), path)
+    before = path.read_bytes()
+    save(split(scenes()), path)  # the same again is no harm
+    with pytest.raises(UserError, match="not overwritten"):
+        save(split(scenes(), seed=1), path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["f.csv"]  # and nothing is left beside it
+
+
+def test_an_unwritable_place(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        save(split(scenes()), tmp_path / "file" / "f.csv")
+
+
+def test_file_names_follow_data_and_settings():
+    names = {
+        file_name("mars", data_id, FoldSettings(count=count, seed=seed))
+        for data_id in ("a", "b")
+        for count in (4, 5)
+        for seed in (0, 1)
+    }
+    assert len(names) == 8
+    assert all(name.startswith("mars-") and name.endswith(".csv") and len(name) == 17 for name in names)
+
+
+HEAD = "# data_id: d\n# count: 2\n"
+ROWS = "id,group,stratum,fold,reason\na,0,soil,0,\nb,0,soil,0,\nc,1,soil,1,\nd,2,soil,-1,alien\n"
+
+
+def read(tmp_path: Path, content: str | bytes) -> Folds:
+    path = tmp_path / "f.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return load(path, ["a", "b", "c", "d"], "d")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        HEAD + ROWS,
+        ROWS,  # no head
+        "# by hand\n" + ROWS,
+        "id,fold,group\nc,1,1\nb,0,0\na,0,0\nd,-1,2\n",  # other order, only what is needed
+        ("\ufeff" + ROWS).replace("\n", "\r\n"),  # from a spreadsheet
+        ROWS + "\n",
+    ],
+)
+def test_hand_made_files_are_accepted(tmp_path, content):
+    folds = read(tmp_path, content)
+    assert folds.fold.tolist() == [0, 0, 1, -1]
+    assert folds.groups.tolist() == [0, 0, 1, 2]
+    assert (folds.count, folds.settings, folds.data_id) == (2, None, "d" if "data_id" in content else "")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            HEAD.replace("d\n", "e\n") + ROWS,
+            r"made for other data \(data_id e, here d\); delete the file or run `podium fold`",
+        ),
+        (ROWS + "a,0,soil,0,\n", "line 6: id 'a' is there twice"),
+        (HEAD + ROWS + "e,5,soil,0,\n", "line 8: id 'e' is not in the data"),
+        (
+            ROWS.replace("b,0,soil,0,\n", "").replace("d,2,soil,-1,alien\n", ""),
+            "2 of 4 ids are missing, the first is 'b'",
+        ),
+        (ROWS.replace("b,0,soil,0", "b,0,soil,1"), "group 0 lies in folds 0 and 1"),
+        (ROWS.replace("c,1,soil,1", "c,1,soil,2"), "no row is in fold 1"),
+        (HEAD + ROWS.replace("c,1,soil,1", "c,1,soil,2"), "fold 2 is not allowed, its head says count: 2"),
+        (HEAD.replace("2", "3") + ROWS, "no row is in fold 2"),
+        (HEAD.replace("2", "1000000000000") + ROWS, "no row is in fold 2"),
+        (HEAD.replace("2", "two") + ROWS, "head: count 'two' is not a whole number"),
+        (ROWS.replace("c,1,soil,1", "c,1,soil,0"), "holds 1 folds, at least 2 are needed"),
+        (ROWS.replace("0,", "-1,").replace("1,soil,1", "1,soil,-1"), "holds 0 folds"),
+        (ROWS.replace("-1,alien", "-2,alien"), "line 5: fold -2 is not allowed"),
+        (ROWS.replace("soil,1", "soil,1.0"), r"line 4: fold '1.0' is not a whole number"),
+        (ROWS.replace("c,1", "c,x"), "line 4: group 'x' is not a whole number"),
+        (ROWS.replace("c,1", "c," + "9" * 30), "line 4: group '9+' is not a whole number"),
+        (ROWS.replace("b,0,soil,0,", "b,0,soil"), "line 3: 3 fields, expected 5"),
+        (ROWS.replace("b,0,soil,0,", 'b,0,"soil"x,0,'), "line 3: not valid CSV"),
+        (
+            ROWS.replace("fold,", "part,"),
+            "line 1: expected the columns id,group,stratum,fold,reason, found id,group,st",
+        ),
+        ("", "line 1: expected the columns id,group,stratum,fold,reason, found nothing"),
+        (HEAD, "line 3: expected the columns"),
+        (b"\xff\xfe\x00", "cannot be read as text"),
+        (
+            "# count: 2\n# seed: -1\n# strata: none\n# groups: none\n" + ROWS,
+            "head: seed '-1' is not allowed",
+        ),
+    ],
+)
+def test_every_check_has_its_sentence(tmp_path, content, message):
+    with pytest.raises(UserError, match=message) as error:
+        read(tmp_path, content)
+    assert str(tmp_path / "f.csv") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_no_file_at_all(tmp_path):
+    with pytest.raises(UserError, match="no such fold file; run `podium fold`"):
+        load(tmp_path / "f.csv", ["a"], "d")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path, ["a"], "d")
+
+
+def test_a_group_may_be_dropped_in_part(tmp_path):
+    assert read(tmp_path, ROWS.replace("d,2", "d,0")).fold.tolist() == [0, 0, 1, -1]
+
+
+# ---------------------------------------------------------------- the real data, where they are
+
+DATA = (
+    Path(os.environ.get("PODIUM_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    / "mars"
+    / "mars_for_students.npz"
+)
+
+
+@pytest.mark.skipif(not DATA.is_file(), reason="the real Mars file is not here")
+def test_the_real_mars_folds_resemble_each_other():
+    with np.load(DATA, allow_pickle=False) as file:
+        masks = file["training_set"][:, 1].astype(np.uint8)
+    rows_of = defaultdict(list)
+    for i, mask in enumerate(masks):
+        rows_of[mask.tobytes()].append(i)
+    shared = [rows for rows in rows_of.values() if len(rows) > 1 and len(set(np.unique(masks[rows[0]])) - {0}) > 1]
+    dropped = {str(i): "outlier" for rows in shared for i in rows}
+    assert len(dropped) == 110
+    classes = ("background", "soil", "bedrock", "sand", "big_rock")
+    targets = Ragged.stack(masks[:, None], [str(i) for i in range(len(masks))])
+    pixels = class_pixels(targets, targets.ids, 5)
+    for seed in range(3):
+        settings_ = FoldSettings(seed=seed)
+        folds = make(targets.ids, targets, np.arange(len(masks)), dropped, classes, 0, settings_, "mars")
+        rows = table(folds, targets, classes)
+        assert sum(row.images for row in rows) == 2505
+        assert spread([row.images for row in rows]) <= 2
+        rock = [int(pixels[folds.fold == k, 4].sum()) for k in range(5)]
+        assert spread(rock) < 0.03 * np.mean(rock)  # by row number: 5,172 to 40,710
+        assert spread([row.counts[4] for row in rows]) <= 1
+        for c in range(1, 5):
+            assert spread([row.counts[c] for row in rows]) <= 4
+            assert spread([row.shares[c] for row in rows]) < 0.005

@@ -1,0 +1,182 @@
+"""Networks by name: sizes, parameters counted by hand, the wrapper's padding, and names that nobody has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from podium import nets
+from podium.config import NetSettings
+from podium.errors import UserError
+from podium.nets.residual_unet import ResidualUNet
+
+OWN = NetSettings(name="residual_unet", widths=(2, 4))
+
+
+def smp(name: str, encoder: str, pretrained: bool = False) -> NetSettings:
+    return NetSettings(name=name, encoder=encoder, pretrained=pretrained)
+
+
+class Recorder(nn.Module):
+    """Gives back its input, and keeps it."""
+
+    seen: torch.Tensor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen = x
+        return x
+
+
+# ---------------------------------------------------------------- the wrapper
+
+
+def test_the_wrapper_normalises_pads_by_reflection_and_cuts_back():
+    net = Recorder()
+    model = nets.Model(net, 4, mean=[0.5, 1.0], std=[0.25, 2.0])
+    x = torch.arange(30.0).reshape(1, 2, 3, 5)
+    out = model(x)
+    expected = torch.stack([(x[0, 0] - 0.5) / 0.25, (x[0, 1] - 1) / 2])[None]
+    assert torch.equal(out, expected)
+    assert net.seen.shape == (1, 2, 4, 8)
+    assert net.seen[0, 0, 3, :5].tolist() == expected[0, 0, 1].tolist()  # row 3 mirrors row 1 about row 2
+    assert net.seen[0, 1, 0, 5:].tolist() == expected[0, 1, 0, [3, 2, 1]].tolist()
+
+
+def test_an_image_smaller_than_its_padding_repeats_its_edge():
+    net = Recorder()
+    out = nets.Model(net, 8, [0.0], [1.0])(torch.tensor([[[[1.0, 2.0]]]]))
+    assert out.tolist() == [[[[1.0, 2.0]]]]
+    assert net.seen.shape == (1, 1, 8, 8) and net.seen[0, 0, 5].tolist() == [1.0] + [2.0] * 7
+
+
+def test_a_fitting_image_is_not_padded():
+    net = Recorder()
+    nets.Model(net, 4, [0.0], [1.0])(torch.zeros(1, 1, 8, 4))
+    assert net.seen.shape == (1, 1, 8, 4)
+
+
+def test_mean_and_deviation_travel_with_the_weights():
+    state = nets.build(OWN, 2, 3, [0.1, 0.2], [0.3, 0.4]).state_dict()
+    other = nets.build(OWN, 2, 3)
+    assert other.mean.flatten().tolist() == [0.0, 0.0] and other.std.flatten().tolist() == [1.0, 1.0]
+    other.load_state_dict(state)
+    assert other.mean.flatten().tolist() == pytest.approx([0.1, 0.2])
+    assert other.std.flatten().tolist() == pytest.approx([0.3, 0.4])
+
+
+# ---------------------------------------------------------------- our own
+
+
+def test_the_residual_unet_has_the_parameters_that_a_hand_counts():
+    def block(a: int, b: int, shortcut: bool) -> int:
+        return 9 * a * b + 2 * b + 9 * b * b + 2 * b + (a * b if shortcut else 0)
+
+    first, down, deep = block(1, 2, True), block(2, 4, True), block(4, 4, False)
+    up = (4 * 2 + 2) + block(4, 2, True)  # reduced from 4 to 2, then beside the skip's 2
+    head = 2 * 3 + 3
+    assert first + down + deep + up + head == 751
+    assert sum(p.numel() for p in nets.build(OWN, 1, 3).parameters()) == 751
+
+
+@pytest.mark.parametrize("size", [(8, 16), (9, 13), (1, 1), (3, 40)])
+def test_the_residual_unet_takes_any_size(size):
+    settings = NetSettings(name="residual_unet", widths=(2, 3, 4), dropout=0.5)
+    model = nets.build(settings, 3, 5).eval()
+    assert model.stride == 4
+    out = model(torch.rand(2, 3, *size))
+    assert out.shape == (2, 5, *size) and out.isfinite().all()
+
+
+def test_a_gradient_reaches_every_parameter():
+    torch.manual_seed(0)
+    model = nets.build(NetSettings(name="residual_unet", widths=(4, 6, 8), dropout=0.2), 1, 4)
+    model(torch.rand(4, 1, 16, 16)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_every_level_sees_its_own_resolution():
+    net = ResidualUNet(1, 2, (2, 3, 4))
+    sizes = {}
+    for name in ("first", "down.0", "down.1", "deep", "up.0", "up.1"):
+        net.get_submodule(name).register_forward_hook(
+            lambda module, inputs, out, name=name: sizes.update({name: tuple(out.shape[1:])})
+        )
+    net(torch.rand(1, 1, 8, 16))
+    assert sizes == {
+        "first": (2, 8, 16),
+        "down.0": (3, 4, 8),
+        "down.1": (4, 2, 4),
+        "deep": (4, 2, 4),
+        "up.0": (3, 4, 8),
+        "up.1": (2, 8, 16),
+    }
+
+
+def test_dropout_acts_in_training_only():
+    torch.manual_seed(0)
+    model = nets.build(NetSettings(name="residual_unet", widths=(4, 8), dropout=0.5), 1, 2)
+    x = torch.rand(2, 1, 8, 8)
+    assert not torch.equal(model(x), model(x))
+    model.eval()
+    assert torch.equal(model(x), model(x))
+    # and never at full resolution, whose few channels carry the small objects
+    full = [m for m in model.net.get_submodule("first").modules() if isinstance(m, nn.Dropout2d)]
+    full += [m for m in model.net.get_submodule("up.0").modules() if isinstance(m, nn.Dropout2d)]
+    assert not full
+
+
+# ---------------------------------------------------------------- segmentation_models_pytorch and timm
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [
+        ("unet", "resnet18"),
+        ("unet", "mobilenetv3_small_050"),  # timm's, without smp's prefix
+        ("fpn", "tu-mobilenetv3_small_050"),
+        ("segformer", "mit_b0"),
+    ],
+)
+def test_an_architecture_with_an_encoder_takes_any_size(name, encoder):
+    model = nets.build(smp(name, encoder), 1, 4).eval()
+    assert model.stride == 32
+    with torch.no_grad():
+        assert model(torch.rand(1, 1, 64, 32)).shape == (1, 4, 64, 32)
+        assert model(torch.rand(2, 1, 50, 33)).shape == (2, 4, 50, 33)
+
+
+def test_a_net_that_does_not_exist():
+    with pytest.raises(UserError, match=r"there is no net 'unett'; did you mean 'unet'\? allowed: residual_unet, unet, "):
+        nets.build(smp("unett", "resnet18"), 1, 4)
+
+
+@pytest.mark.parametrize("encoder", ["resnet81", "tu-resnet81"])
+def test_an_encoder_that_does_not_exist(encoder):
+    with pytest.raises(UserError, match=f"neither smp nor timm has '{encoder}'; did you mean '.*resnet.*'.? see timm"):
+        nets.build(smp("unet", encoder), 1, 4)
+
+
+def test_an_encoder_that_the_architecture_cannot_use():
+    with pytest.raises(UserError, match=r"'unet' cannot be built on encoder 'vit_tiny_patch16_224' \(.*\); choose"):
+        nets.build(smp("unet", "vit_tiny_patch16_224"), 1, 4)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050"])
+def test_pretrained_weights_out_of_reach(encoder, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=rf"the weights of '{encoder}' could not be loaded \(.*\); set net.pretrained=f"):
+        nets.build(smp("unet", encoder, pretrained=True), 1, 4)
+
+
+def test_a_net_that_cannot_take_the_images_says_so_before_training():
+    settings = smp("pan", "resnet18")
+    model = nets.build(settings, 1, 4)
+    with pytest.raises(UserError, match=r"'pan' on encoder 'resnet18' cannot take images of 64×128 \(.*\); choose"):
+        nets.try_out(model, settings, 1, 64, 128)
+    own = nets.build(OWN, 1, 4)
+    before = {name: value.clone() for name, value in own.state_dict().items()}
+    nets.try_out(own, OWN, 1, 5, 7)
+    assert own.training and all(torch.equal(value, before[name]) for name, value in own.state_dict().items())

@@ -1,0 +1,116 @@
+"""Schedule, weight decay and the average of the weights, all by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from podium.config import TrainSettings
+from podium.training.optim import Average, optimiser, rate
+
+CPU = torch.device("cpu")
+
+
+def test_the_rate_rises_in_a_line_and_falls_in_half_a_cosine():
+    settings = TrainSettings(lr=0.8, warmup=0.2)
+    rates = [rate(step, 20, settings) for step in range(20)]
+    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rates[4] == pytest.approx(0.8)  # the cosine starts at the top
+    assert rates[8] == pytest.approx(0.4 * (1 + math.sqrt(0.5)))  # a quarter of the way: cos 45°
+    assert rates[12] == pytest.approx(0.4)  # half way
+    assert 0 < rates[19] < 0.01 * 0.8
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.05), (2, 0.05), (3, 1.0), (5, 0.0), (100, 0.0)])
+def test_no_schedule_is_too_short(steps, warmup):
+    rates = [rate(step, steps, TrainSettings(lr=1.0, warmup=warmup)) for step in range(steps)]
+    assert all(0 < value <= 1 for value in rates) and max(rates) == 1
+
+
+def test_biases_and_norms_are_not_decayed():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1, bias=False))
+    made = optimiser(model, TrainSettings(lr=0.1, weight_decay=0.5), CPU)
+    decay = {id(p): group["weight_decay"] for group in made.param_groups for p in group["params"]}
+    assert {name: decay[id(p)] for name, p in model.named_parameters()} == {
+        "0.weight": 0.5,
+        "0.bias": 0.0,
+        "1.weight": 0.0,
+        "1.bias": 0.0,
+        "2.weight": 0.5,
+    }
+
+
+def test_a_step_of_adamw_by_hand():
+    model = nn.Linear(1, 1)
+    with torch.no_grad():
+        model.weight.fill_(2.0)
+        model.bias.fill_(2.0)
+    made = optimiser(model, TrainSettings(lr=0.1, weight_decay=0.5), CPU)
+    model.weight.grad, model.bias.grad = torch.full((1, 1), 3.0), torch.full((1,), -3.0)
+    made.step()
+    # Adam's first step is lr * sign; the weight is first shrunk by lr * decay
+    assert model.weight.item() == pytest.approx(2 * (1 - 0.05) - 0.1, abs=1e-5)
+    assert model.bias.item() == pytest.approx(2 + 0.1, abs=1e-5)
+
+
+def follow(share: float, steps: int, values: list[float]) -> list[float]:
+    """The average after each step of a weight that takes these values; it starts at 0."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    average = Average(model, share, steps)
+    found = []
+    for step, value in enumerate(values):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        average.update(step)
+        found.append(average.state["weight"].item())
+    return found
+
+
+def test_the_average_by_hand():
+    # the ramp (1 + n) / (10 + n): 1/10, 2/11, 3/12
+    first = 0.9 * 11
+    second = first * 2 / 11 + 22 * 9 / 11
+    third = second * 3 / 12 + 4 * 9 / 12
+    assert follow(0.5, 1000, [11, 22, 4]) == pytest.approx([first, second, third])
+
+
+def test_after_the_ramp_the_time_constant_is_a_share_of_the_steps():
+    # 0.25 of 20 steps are 5: decay 0.8, which the ramp passes at step 35
+    found = follow(0.25, 20, [0.0] * 40 + [1.0] * 3)
+    assert found[40:] == pytest.approx([1 - 0.8, 1 - 0.8**2, 1 - 0.8**3])
+    found = follow(0.25, 20, [0.0] * 5 + [1.0])
+    assert found[5] == pytest.approx(1 - 6 / 15)
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.0, 1000), (0.05, 10)])
+def test_without_a_share_or_with_less_than_a_step_it_is_the_last_weights(share, steps):
+    assert follow(share, steps, [3, 7, 5]) == [3, 7, 5]
+
+
+def test_norm_statistics_are_averaged_and_counters_copied():
+    model = nn.BatchNorm2d(1)
+    average = Average(model, 0.5, 1000)
+    model(torch.full((1, 1, 2, 2), 10.0))  # running mean 0.1 * 10
+    average.update(0)
+    assert average.state["running_mean"].item() == pytest.approx(0.9 * 1.0)
+    assert average.state["num_batches_tracked"].item() == 1
+    model(torch.full((1, 1, 2, 2), 10.0))
+    average.update(1)
+    assert average.state["num_batches_tracked"].item() == 2
+    assert average.state["num_batches_tracked"].dtype == torch.int64
+
+
+def test_the_average_is_a_copy_of_its_own():
+    model = nn.Linear(2, 2)
+    average = Average(model, 0.5, 10)
+    before = average.state["weight"].clone()
+    with torch.no_grad():
+        model.weight.add_(1)
+    assert torch.equal(average.state["weight"], before)
+    average.update(0)
+    assert not torch.equal(average.state["weight"], model.weight.detach())

@@ -1,0 +1,95 @@
+"""The plan is pure: what it shares out, keeps and leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from podium.config import Competition, Recipe, load_competition, load_recipe
+from podium.jobs import Job, Site
+from podium.plan import Plan, Sizes, plan
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+SITE = Site("mars", "/cache", "d" * 16, "/folds.csv")
+SIZES = Sizes(train=1000, test=500, pixels=8192, channels=1)
+
+
+def _mars(*overrides: str) -> tuple[Competition, list[Recipe]]:
+    competition = load_competition(CONFIGS / "competitions" / "mars.yaml")
+    return competition, [load_recipe(CONFIGS / "models" / f"{name}.yaml", overrides) for name in ("residual_unet", "unet_resnet18")]
+
+
+def _plan(overrides: tuple[str, ...] = (), site: Site = SITE, folds: tuple[int, ...] = (0, 1, 2, 3, 4), **options) -> Plan:  # type: ignore[no-untyped-def]
+    competition, recipes = _mars(*overrides)
+    return plan(competition, recipes, folds, site, SIZES, Path("/runs"), "data", "folds", **options)
+
+
+def test_the_graph_has_every_job_once_after_what_it_needs() -> None:
+    jobs = _plan().jobs
+    assert len(jobs) == 2 * (5 + 5 + 1) == len({job.name for job in jobs}) == len({job.folder for job in jobs})
+    seen: set[str] = set()
+    for job in jobs:
+        assert set(job.needs) <= seen
+        seen.add(job.name)
+    test = next(job for job in jobs if job.kind == "test")
+    assert test.needs == tuple(f"residual_unet fold {fold}" for fold in range(5)) and len(test.weights) == 5
+
+
+def test_a_job_survives_json() -> None:
+    for job in _plan(budget=600.0).jobs:
+        again = Job.from_json(json.loads(json.dumps(job.to_json())))
+        assert again == job and again.key.hash == job.key.hash
+
+
+def test_a_budget_becomes_seconds_by_a_formula() -> None:
+    made = _plan(budget=2000.0)
+    assert made.seconds == pytest.approx((2000 - 20 - 20) / 10, abs=0.1)
+    assert {job.seconds for job in made.jobs if job.kind == "train"} == {made.seconds}
+    assert _plan(budget=2000.0, workers=2).seconds == pytest.approx(2 * (2000 - 40) / 10, abs=0.1)
+
+
+def test_recipes_without_room_are_left_out_in_the_order_of_the_list() -> None:
+    rates = {"residual_unet": 100.0, "unet_resnet18": 20.0}
+    # 196 s a fold: 19.6 and 3.9 epochs of 1,000 images; the second needs 5
+    made = _plan(budget=2000.0, rates=rates)
+    assert made.left_out == ("unet_resnet18",) and made.seconds == pytest.approx(392, abs=0.1)
+    assert "left out: unet_resnet18" in made.notes[0]
+    assert _plan(budget=4000.0, rates=rates).left_out == ()
+
+
+def test_a_budget_too_short_even_for_one_says_so_and_takes_it() -> None:
+    made = _plan(budget=60.0, rates={"residual_unet": 10.0, "unet_resnet18": 10.0})
+    assert [run.recipe.name for run in made.runs] == ["residual_unet"]
+    assert "fewer than its min_epochs" in made.notes[-1]
+
+
+def test_what_changes_a_result_changes_its_key_and_nothing_else_does() -> None:
+    def keys(made: Plan) -> list[str]:
+        return [job.key.hash for job in made.jobs]
+
+    base = keys(_plan())
+    assert keys(_plan()) == base
+    assert keys(_plan(site=Site("mars", "/elsewhere", "d" * 16, "/other.csv", "cuda", "bf16", 8))) == base
+    assert keys(_plan(("train.min_epochs=2",))) == base
+    assert not set(keys(_plan(seed=1))) & set(base)
+    assert not set(keys(_plan(budget=999.0))) & set(base)
+    assert not set(keys(_plan(("train.lr=1e-4",)))) & set(base)
+    # with a budget the number of epochs says nothing; without one it does
+    assert keys(_plan(("train.epochs=3",), budget=999.0)) == keys(_plan(budget=999.0))
+    assert not set(keys(_plan(("train.epochs=3",)))) & set(base)
+    # other views need new predictions, not new weights
+    other = keys(_plan(("predict.views=[identity]",)))
+    kinds = [job.kind for job in _plan().jobs]
+    assert all((a == b) == (kind == "train") for a, b, kind in zip(other, base, kinds, strict=True))
+    # fewer folds share their weights and out-of-fold predictions, and have their own test predictions
+    few = {job.name: job.key.hash for job in _plan(folds=(0, 1)).jobs}
+    everything = {job.name: job.key.hash for job in _plan().jobs}
+    assert {name for name in few if few[name] != everything[name]} == {"residual_unet test", "unet_resnet18 test"}
+
+
+def test_needs_grow_with_models() -> None:
+    made = _plan()
+    volumes = 2 * 1500 * 5 * 8192 * 2
+    assert made.disk_bytes == volumes + 500 * (8192 * 2 + 10)

@@ -1,0 +1,318 @@
+"""train_fold: the same bits whatever interrupts it, the rows it may see, and lengths that stay."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Tiny
+from safetensors.torch import load_file
+
+from podium import metrics
+from podium.config import Recipe
+from podium.data.part import Part
+from podium.data.ragged import Ragged
+from podium.decode import finish
+from podium.errors import UserError
+from podium.folds import Folds
+from podium.inference.predict import load, predict_to
+from podium.store import Folder, Key, read_json
+from podium.training import checkpoint, fold, machine
+from podium.training.checkpoint import Checkpoints
+from podium.training.fold import WEIGHTS, FoldResult, train_fold
+from podium.training.machine import Machine, detect
+
+KEY = Key("fold", 1, {})
+
+
+class Stop(Exception):
+    """What interrupts a training in these tests."""
+
+
+def train(tiny: Tiny, path: Path, recipe: Recipe | None = None, **options: Any) -> FoldResult:
+    given = {"fold": 1, "seed": 3, "part": tiny.dataset.train, "folds": tiny.folds, "machine": tiny.machine}
+    return train_fold(
+        tiny.competition, recipe or tiny.recipe, folder=Folder(path, KEY), **(given | options)  # type: ignore[arg-type]
+    )
+
+
+def stop_after(epochs: int) -> Any:
+    """An ``emit`` that stops the training when this epoch is reported, which is before it is saved."""
+
+    def emit(event: dict[str, Any]) -> None:
+        if event["event"] == "epoch" and event["epoch"] == epochs:
+            raise Stop
+
+    return emit
+
+
+@pytest.fixture
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints after every epoch, however short it was."""
+    monkeypatch.setattr(checkpoint, "WORTH", float("inf"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("undisturbed")
+    train(tiny, path)
+    return path
+
+
+def weights(path: Path) -> bytes:
+    return (path / WEIGHTS).read_bytes()
+
+
+# ---------------------------------------------------------------- the same bits
+
+
+def test_twice_is_the_same_bits_and_another_seed_or_fold_is_not(tiny, undisturbed, tmp_path):
+    torch.rand(5)
+    train(tiny, tmp_path / "again")
+    assert weights(tmp_path / "again") == weights(undisturbed)
+    train(tiny, tmp_path / "seed", seed=4)
+    train(tiny, tmp_path / "fold", fold=0)
+    assert len({weights(undisturbed), weights(tmp_path / "seed"), weights(tmp_path / "fold")}) == 3
+
+
+@pytest.mark.parametrize("stops", [(1,), (2,), (4,), (2, 3, 3, 4)])
+def test_interrupted_and_continued_is_the_same_bits(tiny, undisturbed, tmp_path, every_epoch, stops):
+    for epoch in stops:
+        with pytest.raises(Stop):
+            train(tiny, tmp_path, emit=stop_after(epoch))
+        assert not (tmp_path / WEIGHTS).exists() and Folder(tmp_path, KEY).done is None
+    events: list[dict[str, Any]] = []
+    train(tiny, tmp_path, emit=events.append)
+    assert weights(tmp_path) == weights(undisturbed)
+    # at most one epoch is lost: the one that was reported and not saved
+    expected = [] if stops[-1] == 1 else [{"event": "resumed", "epoch": stops[-1] - 1}]
+    assert [event for event in events if event["event"] == "resumed"] == expected
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == list(range(stops[-1], 5))
+
+
+def test_a_damaged_checkpoint_starts_again_and_ends_in_the_same_bits(tiny, undisturbed, tmp_path, every_epoch):
+    with pytest.raises(Stop):
+        train(tiny, tmp_path, emit=stop_after(3))
+    saved = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(saved[: len(saved) // 2])
+    train(tiny, tmp_path)
+    assert weights(tmp_path) == weights(undisturbed)
+
+
+def test_checkpoints_are_written_only_where_they_are_worth_it(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    checkpoints = Checkpoints(tmp_path / "last.pt")
+    assert checkpoints.read() is None
+    now[0] += 1
+    assert checkpoints.due()  # nothing is known of its cost yet
+
+    def slow(content: Any, path: Path) -> None:
+        now[0] += 0.5
+        path.write_bytes(b"half a second of writing")
+
+    monkeypatch.setattr(checkpoint.torch, "save", slow)
+    checkpoints.write({})
+    now[0] += 24  # 2 % of it are 0.48
+    assert not checkpoints.due()
+    now[0] += 2
+    assert checkpoints.due()
+    checkpoints._cost = 1e9
+    assert not checkpoints.due()
+    now[0] += checkpoint.LONGEST
+    assert checkpoints.due()
+    assert checkpoints.read() is None and (tmp_path / "last.damaged").exists()
+
+
+# ---------------------------------------------------------------- what it leaves
+
+
+def test_what_a_finished_folder_holds(tiny, undisturbed):
+    folder = Folder(undisturbed, KEY)
+    folder.verify(WEIGHTS, "history.csv")
+    done = folder.done
+    assert done is not None
+    assert not folder.file("last.pt").exists()
+    state = read_json(folder.file("state.json"))
+    # 15 rows outside fold 1, and those with the rarest class once more; 4 epochs of batches of 4
+    train_rows, validation = tiny.folds.rows(1)
+    masks = tiny.dataset.train.targets.stacked[train_rows, 0]
+    assert np.bincount(masks.reshape(-1), minlength=5)[1:].argmin() == 3
+    per_epoch = (len(train_rows) + int((masks == 4).any((1, 2)).sum())) // 4
+    assert state["length"]["steps_per_epoch"] == per_epoch and state["length"]["steps"] == 4 * per_epoch
+    result = done["result"]
+    assert (result["steps"], result["epochs"], result["images"]) == (4 * per_epoch, 4.0, 16 * per_epoch)
+    assert done["machine"]["precision"] == "fp32" and done["machine"]["torch"] == torch.__version__
+    with folder.file("history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in history] == [1, 2, 3, 4]
+    assert [int(row["step"]) for row in history] == [per_epoch * n for n in (1, 2, 3, 4)]
+    assert float(history[-1]["loss"]) == result["loss"] < 0.8 * float(history[0]["loss"])
+
+
+def test_a_finished_folder_is_not_trained_again(tiny, undisturbed, monkeypatch):
+    def never(*arguments: Any) -> None:
+        raise AssertionError("trained although finished")
+
+    monkeypatch.setattr(fold, "Resident", never)
+    monkeypatch.setattr(fold, "Trainer", never)
+    done = Folder(undisturbed, KEY).done
+    assert done is not None
+    assert train(tiny, undisturbed) == FoldResult(**done["result"])
+
+
+def test_a_folder_of_another_key_is_refused(tiny, undisturbed):
+    with pytest.raises(UserError, match="holds the result of key"):
+        train_fold(
+            tiny.competition,
+            tiny.recipe,
+            1,
+            3,
+            tiny.dataset.train,
+            tiny.folds,
+            Folder(undisturbed, replace(KEY, version=2)),
+            tiny.machine,
+        )
+
+
+# ---------------------------------------------------------------- what it may see
+
+
+def test_the_validation_fold_and_dropped_rows_leave_no_trace(tiny, undisturbed, tmp_path):
+    images, masks = tiny.dataset.train.images.stacked.copy(), tiny.dataset.train.targets.stacked.copy()
+    unseen = (tiny.folds.fold == 1) | (tiny.folds.fold == -1)
+    images[unseen], masks[unseen] = 255, 4
+    ids = tiny.dataset.train.images.ids
+    part = Part("train", Ragged.stack(images, ids), Ragged.stack(masks, ids), "other")
+    train(tiny, tmp_path, part=part)
+    assert weights(tmp_path) == weights(undisturbed)
+    mean = float(load_file(undisturbed / WEIGHTS)["mean"])
+    assert mean == pytest.approx(images[~unseen].mean() / 255, abs=1e-6)
+    assert abs(mean - tiny.dataset.train.images.stacked.mean() / 255) > 1e-4
+
+
+def test_labels_of_the_unscored_class_are_not_learnt(tiny, undisturbed, tmp_path):
+    masks = tiny.dataset.train.targets.stacked.copy()
+    masks[masks == 0] = 255
+    ids = tiny.dataset.train.images.ids
+    train(tiny, tmp_path, part=Part("train", tiny.dataset.train.images, Ragged.stack(masks, ids), "other"))
+    assert weights(tmp_path) == weights(undisturbed)
+
+
+def test_the_rules_are_kept(tiny, tmp_path):
+    raw = tiny.recipe.model_dump(mode="json") | {"net": {"name": "unet", "encoder": "resnet18", "pretrained": True}}
+    with pytest.raises(UserError, match="rules say 'pretrained: forbidden'"):
+        train(tiny, tmp_path, Recipe.model_validate(raw))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_explodes_says_so_at_once(tiny, tmp_path, every_epoch):
+    events: list[dict[str, Any]] = []
+    with pytest.raises(UserError, match=r"the loss became nan in epoch \d; set a lower train.lr"):
+        train(tiny, tmp_path, tiny.changed(train={"lr": 1e30, "epochs": 50}), emit=events.append)
+    assert len(events) < 5 and not (tmp_path / WEIGHTS).exists()
+
+
+# ---------------------------------------------------------------- a budget
+
+
+def test_a_budget_becomes_steps_that_a_continued_training_keeps(tiny, tmp_path, every_epoch, monkeypatch):
+    monkeypatch.setattr(fold, "probe", lambda *arguments: (40.0, 100.0))
+    _, validation = tiny.folds.rows(1)
+    # 40 images/s are 10 steps/s; of 2.45 s the 20 images to predict take 0.2; half a step of slack
+    options: dict[str, Any] = {"seconds": 2.45, "test_images": 20 - len(validation)}
+    with pytest.raises(Stop):
+        train(tiny, tmp_path, emit=stop_after(2), **options)
+    length = read_json(tmp_path / "state.json")["length"]
+    assert (length["steps"], length["train_rate"], length["predict_rate"]) == (22, 40.0, 100.0)
+
+    def never(*arguments: Any) -> None:
+        raise AssertionError("probed again")
+
+    monkeypatch.setattr(fold, "probe", never)
+    result = train(tiny, tmp_path, **options)
+    per_epoch = length["steps_per_epoch"]
+    assert result.steps == 22 and result.epochs == 22 / per_epoch and 22 % per_epoch  # the last epoch is cut short
+    done = json.loads((tmp_path / "done.json").read_text())
+    assert done["prediction"] == {"oof": len(validation) / 100, "test": (20 - len(validation)) / 100}
+    with (tmp_path / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert int(history[-1]["step"]) == 22 and int(history[-1]["steps"]) == 22 % per_epoch
+
+
+def test_a_budget_that_is_too_short_still_makes_a_step(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(fold, "probe", lambda *arguments: (40.0, 100.0))
+    assert train(tiny, tmp_path, seconds=0.01).steps == 1
+
+
+def test_the_probe_measures_and_leaves_the_result_alone(tiny, tmp_path):
+    recipe = tiny.changed(train={"epochs": 1})
+    train(tiny, tmp_path / "plain", recipe)
+    real = fold.probe
+    length = read_json(tmp_path / "plain" / "state.json")["length"]
+    with pytest.MonkeyPatch.context() as patch:
+
+        def probed(*arguments: Any) -> tuple[float, float]:
+            rates = real(*arguments)
+            assert min(rates) > 0
+            return 4.0 * length["steps"] + 2, 1e9  # what one second gives
+
+        patch.setattr(fold, "probe", probed)
+        patch.setattr(fold.time, "perf_counter", iter(np.arange(1, 1000) * 1e-6).__next__)
+        train(tiny, tmp_path / "budget", recipe, seconds=1.0)
+    assert weights(tmp_path / "plain") == weights(tmp_path / "budget")
+
+
+# ---------------------------------------------------------------- the machine
+
+
+def test_the_precision_is_what_the_processor_really_computes_in(monkeypatch):
+    for flags, precision in (({"avx2"}, "fp32"), ({"avx512_bf16"}, "bf16"), ({"amx_bf16", "avx2"}, "bf16")):
+        monkeypatch.setattr(machine, "_cpu_flags", lambda flags=flags: flags)
+        assert detect("cpu").precision == precision
+        assert detect("cpu", "fp32", 3).precision == "fp32" and detect("cpu", threads=3).threads == 3
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *a, **k: True)  # emulation counts there
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    for capability, precision in (((6, 1), "fp32"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((12, 0), "bf16")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        found = detect("auto")
+        assert (found.device, found.name, found.precision) == ("cuda", "a card", precision)
+
+
+def test_a_device_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert detect("auto").device == "cpu"
+    with pytest.raises(UserError, match="--device cuda: torch .* sees no CUDA GPU here; use --device cpu"):
+        detect("cuda")
+    with pytest.raises(UserError, match="--device tpu: not a device; allowed: auto, cpu, cuda"):
+        detect("tpu")
+
+
+def test_reduced_precision_trains_too(tiny, tmp_path):
+    result = train(tiny, tmp_path, machine=Machine("cpu", "a test", 1, "bf16"))
+    assert np.isfinite(result.loss)
+    assert {value.dtype for name, value in load_file(tmp_path / WEIGHTS).items() if "num_" not in name} == {torch.float32}
+
+
+def test_it_can_learn_eight_images_by_heart(tiny, tmp_path):
+    rows = np.arange(8)
+    train_part = tiny.dataset.train
+    number = np.where(np.arange(24) < 8, 0, np.where(np.arange(24) == 23, 1, -1))
+    folds = Folds(train_part.images.ids, np.arange(24), np.full(24, ""), number, np.full(24, ""), "", 2)
+    raw = tiny.recipe.model_dump(mode="json") | {"augment": {"flip_h": 0.0}}
+    raw["net"] = {"name": "residual_unet", "widths": [8, 16, 32]}
+    raw["train"] = {"epochs": 200, "batch": 4, "lr": 5e-3}
+    recipe = Recipe.model_validate(raw)
+    train(tiny, tmp_path, recipe, folds=folds)
+    model = load(recipe, tiny.competition, 1, tmp_path / WEIGHTS, tiny.machine)
+    predict_to(tmp_path / "p.npy", [model], tiny.competition, train_part, rows, ["identity"], tiny.machine)
+    labels = finish([Ragged.open(tmp_path / "p.npy")], [1.0], 0)
+    metric = metrics.build(tiny.competition.metric, tiny.competition.classes, 0)
+    assert metric.value(metric.stats(train_part.targets.stacked[rows, 0], labels.stacked[:, 0])) > 0.95
