@@ -44,17 +44,23 @@ class Tiles(Dataset):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
         done = self.augment(image=self.images[i][..., None], mask=self.masks[i])
         image, mask = done["image"][..., 0], done["mask"]
-        return torch.from_numpy(np.ascontiguousarray(image)).float().div(255)[None], torch.from_numpy(np.ascontiguousarray(mask)).long()
+        return torch.from_numpy(np.ascontiguousarray(image)).float().div(255)[None], torch.from_numpy(
+            np.ascontiguousarray(mask)
+        ).long()
 
 
-def plain(competition: Competition, recipe: Recipe, part: Part, device: torch.device, steps: int, workers: int, bf16: bool) -> float:
+def plain(
+    competition: Competition, recipe: Recipe, part: Part, device: torch.device, steps: int, workers: int, bf16: bool
+) -> float:
     """Images per second of the plain loop; the first fifth of the steps warms up."""
     assert part.targets is not None
     tiles = Tiles(part.images.stacked[:, 0], part.targets.stacked[:, 0])
-    loader = DataLoader(tiles, recipe.train.batch, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=workers > 0)
+    loader = DataLoader(
+        tiles, recipe.train.batch, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=workers > 0
+    )
     net = nets.build(recipe.net, 1, len(competition.classes)).to(device).train()
     if bf16:
-        net = net.to(memory_format=torch.channels_last)
+        net = net.place(device)  # channels-last
     optimiser = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=1e-2)
     ignored = competition.unscored_index
     loss_of = torch.nn.CrossEntropyLoss(ignore_index=-100 if ignored is None else ignored)
@@ -81,7 +87,9 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def rounds(competition: Competition, recipe: Recipe, source: Resident, machine: Machine, count: int, steps: int) -> tuple[list[float], list[float]]:
+def rounds(
+    competition: Competition, recipe: Recipe, source: Resident, machine: Machine, count: int, steps: int
+) -> tuple[list[float], list[float]]:
     """Images per second of the real loop and of the loop on one fixed batch, ``count`` of each, alternating."""
     trainer = Trainer(competition, recipe, source, machine, 10**6, 0)
     device = machine.torch_device
@@ -127,8 +135,10 @@ def main() -> None:
     part = read(competition, args.data).train
     machine = detect()
     torch.set_num_threads(machine.threads)
-    rows = np.arange(len(part)) [: len(part) * 4 // 5]
-    source = Resident(part, rows, competition.scored, recipe.train.rarest_rate, recipe.train.batch, machine.torch_device)
+    rows = np.arange(len(part))[: len(part) * 4 // 5]
+    source = Resident(
+        part, rows, competition.scored, recipe.train.rarest_rate, recipe.train.batch, machine.torch_device
+    )
     real, fixed = rounds(competition, recipe, source, machine, args.rounds, args.steps)
     slow = plain(competition, recipe, part, machine.torch_device, args.plain_steps, args.loader_workers, bf16=False)
     fast = plain(competition, recipe, part, machine.torch_device, args.plain_steps, args.loader_workers, bf16=True)
@@ -145,7 +155,12 @@ def main() -> None:
     }
     for name, value in table.items():
         print(f"{name:>18} {value:9.3f}" + ("" if "/" in name else " images/s"))
-    setting = {"precision": machine.precision, "recipe": recipe.name, "batch": recipe.train.batch, "workers": args.loader_workers}
+    setting = {
+        "precision": machine.precision,
+        "recipe": recipe.name,
+        "batch": recipe.train.batch,
+        "workers": args.loader_workers,
+    }
     write_results(args.out, setting | table | {"rounds": {"real": real, "fixed": fixed}})
 
 

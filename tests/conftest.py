@@ -8,16 +8,16 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from dataclasses import dataclass  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import pytest
 
-from podium.config import Competition, Recipe  # noqa: E402
-from podium.data.part import Dataset, Part  # noqa: E402
-from podium.data.ragged import Ragged  # noqa: E402
-from podium.folds import Folds  # noqa: E402
+from podium.config import Competition, Recipe
+from podium.data.part import Dataset, Part
+from podium.data.ragged import Ragged
+from podium.folds import Folds
 
 if TYPE_CHECKING:
     from podium.training.machine import Machine

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Tiny
 
+from conftest import Tiny
 from podium import metrics
 from podium.blend import uniform
 from podium.blend.oof import merge, positions, volume
@@ -191,7 +191,7 @@ def test_the_blend_is_the_mean_of_the_models_scored_by_id(tiny, tmp_path):
         [m.run for m in made], tiny.competition, tiny.folds, tiny.dataset.train, metric, tmp_path / "runs"
     )
     rows = np.flatnonzero(tiny.folds.fold >= 0)
-    mean = sum(m.probabilities.astype(np.float64) for m in made) / 3
+    mean = np.mean([m.probabilities.astype(np.float64) for m in made], axis=0)
     expected = direct(tiny, mean, rows)
     assert blend.rows.tolist() == rows.tolist() and blend.weights == {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}
     # float16 values can tie to the last bit, where either answer is right

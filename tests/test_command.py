@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from project import CLASSES, environment, make_project, podium, podium_json, write_data
 
 from podium.folds import load
 from podium.metrics import MeanIoU
+from project import CLASSES, environment, make_project, podium, podium_json, write_data
 
 FAST = ("--set", "train.epochs=2", "--precision", "fp32")
 
@@ -36,7 +36,10 @@ def test_a_run_ends_with_a_checked_file_and_an_honest_board(finished: tuple[Path
     for row in board["rows"]:
         assert row["images"] == 24 and row["low"] <= row["score"] <= row["high"]
         assert set(row["per_class"]) == set(CLASSES)
-    assert board["upload"] == f'kaggle competitions submit -c tiny-competition -f {board["submission"]} -m "CV {board["rows"][-1]["score"]:.4f}"'
+    assert (
+        board["upload"]
+        == f'kaggle competitions submit -c tiny-competition -f {board["submission"]} -m "CV {board["rows"][-1]["score"]:.4f}"'
+    )
     ledger = list(csv.DictReader((root / "submissions" / "ledger.csv").open()))
     assert [row["event"] for row in ledger] == ["packed"] and "small@" in ledger[0]["models"]
 
@@ -76,7 +79,11 @@ def test_later_verbs_go_on_from_the_last_run(finished: tuple[Path, dict]) -> Non
     assert podium_json(root, "pack", "tiny")["submission"] == board["submission"]
     assert podium_json(root, "board", "tiny")["rows"] == board["rows"]
     shown = podium(root, "board", "tiny")
-    assert shown.returncode == 0 and f"{board['rows'][0]['score']:.4f}" in shown.stdout and board["submission"] in shown.stdout
+    assert (
+        shown.returncode == 0
+        and f"{board['rows'][0]['score']:.4f}" in shown.stdout
+        and board["submission"] in shown.stdout
+    )
 
 
 def test_check_takes_the_packed_file_and_refuses_a_damaged_one(finished: tuple[Path, dict]) -> None:
@@ -168,7 +175,7 @@ def _truncate(root: Path) -> None:
 
 
 def _save(root: Path, **arrays: np.ndarray) -> None:
-    np.savez(root / "data" / "tiny" / "tiny.npz", **arrays)
+    np.savez(root / "data" / "tiny" / "tiny.npz", allow_pickle=False, **arrays)
 
 
 def _seven(root: Path) -> None:
@@ -197,7 +204,11 @@ def _unwritable(root: Path) -> None:
 BAD = [
     (_truncate, (), ["tiny.npz"]),
     (lambda root: _save(root, other=np.zeros(3)), (), ["tiny.npz", "'train'"]),
-    (lambda root: _save(root, train=np.zeros((9, 2, 16, 24, 3)), test=np.zeros((2, 16, 24))), (), ["tiny.npz", "train"]),
+    (
+        lambda root: _save(root, train=np.zeros((9, 2, 16, 24, 3)), test=np.zeros((2, 16, 24))),
+        (),
+        ["tiny.npz", "train"],
+    ),
     (_seven, (), ["tiny.npz", "4", "7"]),
     (_empty, ("--data", "data/tiny"), ["tiny.npz"]),
     (lambda root: None, ("--data", "nowhere"), ["nowhere"]),

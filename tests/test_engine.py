@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import environment, make_project
 from rich.console import Console
 
 from podium.engines import local
 from podium.jobs import Job
 from podium.pipeline import Options, make_plan, prepare
+from project import environment, make_project
 
 
 @pytest.fixture
@@ -67,7 +67,9 @@ def test_a_dying_worker_does_not_take_the_others_along(jobs: list[Job]) -> None:
 
     outcomes = local.run(jobs, 1, kill_once)
     assert killed and "signal 9" in outcomes["small fold 0"].error
-    assert {outcomes[name].status for name in ("small fold 1", "small fold 2", "small fold 1 oof", "small fold 2 oof")} == {"done"}
+    assert {
+        outcomes[name].status for name in ("small fold 1", "small fold 2", "small fold 1 oof", "small fold 2 oof")
+    } == {"done"}
     assert outcomes["small test"].status == "skipped"
     assert {outcome.status for outcome in local.run(jobs).values()} == {"cached", "done"}
 
@@ -78,7 +80,9 @@ def _working() -> int:
     return children[0].pid
 
 
-def test_a_job_behind_its_budget_gets_less_and_one_ahead_gets_more(monkeypatch: pytest.MonkeyPatch, jobs: list[Job]) -> None:
+def test_a_job_behind_its_budget_gets_less_and_one_ahead_gets_more(
+    monkeypatch: pytest.MonkeyPatch, jobs: list[Job]
+) -> None:
     now = 1000.0
     monkeypatch.setattr(local.time, "monotonic", lambda: now)
     trains = [replace(job, seconds=100.0) for job in jobs if job.kind == "train"]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 import ttach
-from conftest import Tiny
 from safetensors.torch import save_file
 from torch import nn
 
+from conftest import Tiny
 from podium import nets
 from podium.data.ragged import Ragged, index_of
 from podium.inference import predict
@@ -135,7 +135,9 @@ def test_how_many_go_through_at_once_does_not_matter(tiny, tmp_path, monkeypatch
     for size in (2, 6, 32):
         monkeypatch.setitem(predict.AT_ONCE, "cpu", size)
         path = tmp_path / f"{size}.npy"
-        predict_to(path, random_nets(tiny, 1), tiny.competition, tiny.dataset.test, np.arange(7), ["vflip", "hflip"], MACHINE)
+        predict_to(
+            path, random_nets(tiny, 1), tiny.competition, tiny.dataset.test, np.arange(7), ["vflip", "hflip"], MACHINE
+        )
         volumes.append(Ragged.open(path).stacked.astype(np.float32))
     np.testing.assert_allclose(volumes[1], volumes[0], atol=1e-3)
     np.testing.assert_allclose(volumes[2], volumes[0], atol=1e-3)

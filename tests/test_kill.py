@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from project import kill_after, make_project, podium, podium_json, start
 
 LONG = ("run", "tiny", "--set", "train.epochs=200", "--precision", "fp32", "--threads", "1")
@@ -15,7 +16,9 @@ LONG = ("run", "tiny", "--set", "train.epochs=200", "--precision", "fp32", "--th
 def _bits(root: Path) -> dict[str, str]:
     """Hashes of all weights, predictions and statistics, and of the submission."""
     runs = root / "runs" / "tiny"
-    files = [path for path in runs.rglob("*") if path.name in ("weights.safetensors", "oof.npy", "test.npy", "stats.npy")]
+    files = [
+        path for path in runs.rglob("*") if path.name in ("weights.safetensors", "oof.npy", "test.npy", "stats.npy")
+    ]
     found = {str(path.relative_to(runs)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     submissions = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (root / "submissions").glob("tiny-*.csv")}
     return found | {"submission": " ".join(sorted(submissions))}

@@ -148,7 +148,9 @@ def test_an_architecture_with_an_encoder_takes_any_size(name, encoder):
 
 
 def test_a_net_that_does_not_exist():
-    with pytest.raises(UserError, match=r"there is no net 'unett'; did you mean 'unet'\? allowed: residual_unet, unet, "):
+    with pytest.raises(
+        UserError, match=r"there is no net 'unett'; did you mean 'unet'\? allowed: residual_unet, unet, "
+    ):
         nets.build(smp("unett", "resnet18"), 1, 4)
 
 
@@ -167,7 +169,9 @@ def test_an_encoder_that_the_architecture_cannot_use():
 def test_pretrained_weights_out_of_reach(encoder, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=rf"the weights of '{encoder}' could not be loaded \(.*\); set net.pretrained=f"):
+    with pytest.raises(
+        UserError, match=rf"the weights of '{encoder}' could not be loaded \(.*\); set net.pretrained=f"
+    ):
         nets.build(smp("unet", encoder, pretrained=True), 1, 4)
 
 

@@ -18,10 +18,14 @@ SIZES = Sizes(train=1000, test=500, pixels=8192, channels=1)
 
 def _mars(*overrides: str) -> tuple[Competition, list[Recipe]]:
     competition = load_competition(CONFIGS / "competitions" / "mars.yaml")
-    return competition, [load_recipe(CONFIGS / "models" / f"{name}.yaml", overrides) for name in ("residual_unet", "unet_resnet18")]
+    return competition, [
+        load_recipe(CONFIGS / "models" / f"{name}.yaml", overrides) for name in ("residual_unet", "unet_resnet18")
+    ]
 
 
-def _plan(overrides: tuple[str, ...] = (), site: Site = SITE, folds: tuple[int, ...] = (0, 1, 2, 3, 4), **options) -> Plan:  # type: ignore[no-untyped-def]
+def _plan(
+    overrides: tuple[str, ...] = (), site: Site = SITE, folds: tuple[int, ...] = (0, 1, 2, 3, 4), **options
+) -> Plan:  # type: ignore[no-untyped-def]
     competition, recipes = _mars(*overrides)
     return plan(competition, recipes, folds, site, SIZES, Path("/runs"), "data", "folds", **options)
 

@@ -36,9 +36,9 @@ def source(rows: list[int], rate: int = 1, batch: int = 2) -> Resident:
     return Resident(part(), np.array(rows), (1, 2), rate, batch, CPU)
 
 
-def drawn(resident: Resident, *numbers: int, settings: AugmentSettings = PLAIN) -> list[int]:
+def drawn(resident: Resident, seed: int, fold: int, epoch: int, settings: AugmentSettings = PLAIN) -> list[int]:
     """The rows of an epoch in their order, told by the value of their pixels."""
-    batches = list(resident.epoch(*numbers, settings))
+    batches = list(resident.epoch(numbers[0], numbers[1], numbers[2], settings))
     return [round(float(image[0, 0, 0]) * 25.5) for batch in batches for image in batch.images]
 
 
@@ -109,8 +109,8 @@ def test_targets_belong_to_their_images():
 def test_an_epoch_is_a_function_of_seed_fold_and_epoch():
     settings = AugmentSettings(flip_h=0.5, brightness=0.1, contrast=0.1, noise=0.1)
 
-    def batches(resident: Resident, *numbers: int) -> torch.Tensor:
-        return torch.cat([batch.images for batch in resident.epoch(*numbers, settings)])
+    def batches(resident: Resident, seed: int, fold: int, epoch: int) -> torch.Tensor:
+        return torch.cat([batch.images for batch in resident.epoch(numbers[0], numbers[1], numbers[2], settings)])
 
     fresh = batches(source(list(range(N))), 4, 1, 6)
     used = source(list(range(N)))

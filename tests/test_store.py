@@ -26,7 +26,9 @@ from podium.store import (
 )
 
 KEY = Key("fold", 3, {"lr": 1e-3, "widths": (4, 8), "net": {"name": "unet"}}, ("0123", "4567"))
-TEXT = '{"inputs":["0123","4567"],"kind":"fold","settings":{"lr":0.001,"net":{"name":"unet"},"widths":[4,8]},"version":3}'
+TEXT = (
+    '{"inputs":["0123","4567"],"kind":"fold","settings":{"lr":0.001,"net":{"name":"unet"},"widths":[4,8]},"version":3}'
+)
 
 
 def spawn(code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -68,7 +70,7 @@ def test_every_field_changes_the_key():
 
 
 def test_the_order_of_settings_and_a_trip_through_json_do_not():
-    settings = dict(reversed(KEY.settings.items()))
+    settings = dict(reversed(list(KEY.settings.items())))
     assert replace(KEY, settings=settings).hash == KEY.hash
     assert replace(KEY, settings=json.loads(json.dumps(KEY.settings))).hash == KEY.hash
 
@@ -226,6 +228,26 @@ def test_a_lock_keeps_others_out_and_dies_with_its_process(tmp_path):
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_what_a_killed_write_left_is_cleared_away(tmp_path):
+    killed = """
+import os, signal, sys
+from pathlib import Path
+from podium.store import write_atomically
+def half(path):
+    path.write_text("ne")
+    os.kill(os.getpid(), signal.SIGKILL)
+write_atomically(Path(sys.argv[1]), half)
+"""
+    folder = finished(tmp_path)
+    process = spawn(killed, str(folder.file("a.txt")))
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert len(list(folder.path.iterdir())) == 4 and folder.file("a.txt").read_text() == "one"
+    with folder.lock():
+        assert sorted(file.name for file in folder.path.iterdir()) == [".lock", "a.txt", "b.txt", "done.json"]
+    folder.verify()
 
 
 def test_a_lock_is_given_back_when_the_work_fails(tmp_path):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Tiny
 from safetensors.torch import load_file
 
+from conftest import Tiny
 from podium import metrics
 from podium.config import Recipe
 from podium.data.part import Part
@@ -38,7 +38,10 @@ class Stop(Exception):
 def train(tiny: Tiny, path: Path, recipe: Recipe | None = None, **options: Any) -> FoldResult:
     given = {"fold": 1, "seed": 3, "part": tiny.dataset.train, "folds": tiny.folds, "machine": tiny.machine}
     return train_fold(
-        tiny.competition, recipe or tiny.recipe, folder=Folder(path, KEY), **(given | options)  # type: ignore[arg-type]
+        tiny.competition,
+        recipe or tiny.recipe,
+        folder=Folder(path, KEY),
+        **(given | options),  # type: ignore[arg-type]
     )
 
 
@@ -141,7 +144,7 @@ def test_what_a_finished_folder_holds(tiny, undisturbed):
     assert not folder.file("last.pt").exists()
     state = read_json(folder.file("state.json"))
     # 15 rows outside fold 1, and those with the rarest class once more; 4 epochs of batches of 4
-    train_rows, validation = tiny.folds.rows(1)
+    train_rows, _ = tiny.folds.rows(1)
     masks = tiny.dataset.train.targets.stacked[train_rows, 0]
     assert np.bincount(masks.reshape(-1), minlength=5)[1:].argmin() == 3
     per_epoch = (len(train_rows) + int((masks == 4).any((1, 2)).sum())) // 4
@@ -279,11 +282,18 @@ def test_the_precision_is_what_the_processor_really_computes_in(monkeypatch):
         assert detect("cpu", "fp32", 3).precision == "fp32" and detect("cpu", threads=3).threads == 3
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *a, **k: True)  # emulation counts there
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
     for capability, precision in (((6, 1), "fp32"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((12, 0), "bf16")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
         found = detect("auto")
         assert (found.device, found.name, found.precision) == ("cuda", "a card", precision)
+    assert detect("cuda:1").device == "cuda:1"
+    for wrong in ("cuda:2", "cuda:x", "cudax", "cuda1"):
+        with pytest.raises(
+            UserError, match=f"--device {wrong}: there is no such GPU; allowed: auto, cpu, cuda, cuda:0, c"
+        ):
+            detect(wrong)
 
 
 def test_a_device_that_is_not_there(monkeypatch):
@@ -298,7 +308,9 @@ def test_a_device_that_is_not_there(monkeypatch):
 def test_reduced_precision_trains_too(tiny, tmp_path):
     result = train(tiny, tmp_path, machine=Machine("cpu", "a test", 1, "bf16"))
     assert np.isfinite(result.loss)
-    assert {value.dtype for name, value in load_file(tmp_path / WEIGHTS).items() if "num_" not in name} == {torch.float32}
+    assert {value.dtype for name, value in load_file(tmp_path / WEIGHTS).items() if "num_" not in name} == {
+        torch.float32
+    }
 
 
 def test_it_can_learn_eight_images_by_heart(tiny, tmp_path):

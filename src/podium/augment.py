@@ -42,7 +42,9 @@ def draw(settings: AugmentSettings, n: int, generator: torch.Generator) -> Draws
     )
 
 
-def augment(images: torch.Tensor, targets: torch.Tensor, draws: Draws, settings: AugmentSettings) -> tuple[torch.Tensor, torch.Tensor]:
+def augment(
+    images: torch.Tensor, targets: torch.Tensor, draws: Draws, settings: AugmentSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Augment a batch: uint8 images (B, C, H, W) → float32 in about 0..1, uint8 targets (B, H, W) → the same, moved alike.
 
     Contrast is about each image's own mean; values are not clipped, since nothing after needs it. The noise comes from

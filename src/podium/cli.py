@@ -28,17 +28,29 @@ app = typer.Typer(
 
 # typer reads these at run time, so they are written for every Python that podium supports
 Name = Annotated[str, typer.Argument(metavar="COMPETITION", help="A file of configs/competitions, for example mars.")]
-Models = Annotated[Optional[str], typer.Option("--models", metavar="A,B", help="Recipes of configs/models; default: the competition's.")]  # noqa: UP007,UP045
-FoldList = Annotated[Optional[str], typer.Option("--folds", metavar="0,1", help="Only these folds; default: all.")]  # noqa: UP007,UP045
-Budget = Annotated[Optional[str], typer.Option("--budget", metavar="30m", help="End the WHOLE run within this time; default: the recipes' epochs.")]  # noqa: UP007,UP045
+Models = Annotated[
+    str | None,
+    typer.Option("--models", metavar="A,B", help="Recipes of configs/models; default: the competition's."),
+]
+FoldList = Annotated[Optional[str], typer.Option("--folds", metavar="0,1", help="Only these folds; default: all.")]  # noqa: UP045
+Budget = Annotated[
+    str | None,
+    typer.Option("--budget", metavar="30m", help="End the WHOLE run within this time; default: the recipes' epochs."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the training; the folds have their own.")]
-Data = Annotated[Optional[Path], typer.Option("--data", metavar="DIR", help="Where the competition's file lies.")]  # noqa: UP007,UP045
+Data = Annotated[Optional[Path], typer.Option("--data", metavar="DIR", help="Where the competition's file lies.")]  # noqa: UP045
 Sample = Annotated[bool, typer.Option("--sample", help="Use the built-in sample, whatever data there is.")]
-Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.epochs=5; repeatable.")]  # noqa: UP007,UP045
-Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="Folder for runs/, folds/ and submissions/.")]  # noqa: UP007,UP045
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.epochs=5; repeatable."),
+]
+Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="Folder for runs/, folds/ and submissions/.")]  # noqa: UP045
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
-Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="Threads per worker; default: the cores, shared by the workers.")]  # noqa: UP007,UP045
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Threads per worker; default: the cores, shared by the workers."),
+]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Worker processes that train side by side.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
@@ -69,7 +81,9 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
         dry_run: DryRun = False,
         as_json: Json = False,
     ) -> None:
-        options = _options(models, folds, budget, seed, data, sample, override, out, device, precision, threads, workers)
+        options = _options(
+            models, folds, budget, seed, data, sample, override, out, device, precision, threads, workers
+        )
         _run(name, options, until, go_on, dry_run, as_json)
 
     return verb
@@ -85,7 +99,9 @@ for _verb, _until, _go_on, _help in (
 
 
 @app.command(help="Make the fold file and show how alike the folds are.")
-def fold(name: Name, data: Data = None, sample: Sample = False, override: Set = None, out: Out = None, as_json: Json = False) -> None:
+def fold(
+    name: Name, data: Data = None, sample: Sample = False, override: Set = None, out: Out = None, as_json: Json = False
+) -> None:
     from podium.folds import table
     from podium.pipeline import Options, prepare
     from podium.report.text import print_table
@@ -102,8 +118,16 @@ def fold(name: Name, data: Data = None, sample: Sample = False, override: Set = 
     if as_json:
         _print_json({"file": str(prepared.folds_path), "dropped": reasons, "folds": rows, "classes": classes})
         return
-    lines = [[r.fold, r.images, r.groups, *(f"{share:.3%} in {n}" for share, n in zip(r.shares, r.counts, strict=True))] for r in rows]
-    print_table(str(prepared.folds_path), ["fold", "images", "groups", *(f"{c}: pixels in images" for c in classes)], lines, _results())
+    lines = [
+        [r.fold, r.images, r.groups, *(f"{share:.3%} in {n}" for share, n in zip(r.shares, r.counts, strict=True))]
+        for r in rows
+    ]
+    print_table(
+        str(prepared.folds_path),
+        ["fold", "images", "groups", *(f"{c}: pixels in images" for c in classes)],
+        lines,
+        _results(),
+    )
     for reason, count in reasons.items():
         _results().print(f"dropped: {count} images: {reason}", highlight=False)
 
@@ -197,10 +221,20 @@ def _print_plan(plan: Any, as_json: bool) -> None:
     if as_json:
         _print_json(plan)
         return
-    rows = [[job.name, job.kind, "done" if job.result.done else "to do", "" if job.seconds is None else f"{job.seconds:.0f}"] for job in plan.jobs]
+    rows = [
+        [
+            job.name,
+            job.kind,
+            "done" if job.result.done else "to do",
+            "" if job.seconds is None else f"{job.seconds:.0f}",
+        ]
+        for job in plan.jobs
+    ]
     print_table(f"Plan for {plan.site.name}", ["job", "kind", "state", "seconds"], rows, _results())
     needs = f"needs about {plan.disk_bytes / 1e9:.1f} GB of disk and {plan.memory_bytes / 1e9:.1f} GB of memory"
-    _results().print(needs if plan.budget is None else f"{needs}; ends within {plan.budget / 60:.0f} minutes", highlight=False)
+    _results().print(
+        needs if plan.budget is None else f"{needs}; ends within {plan.budget / 60:.0f} minutes", highlight=False
+    )
     for note in plan.notes:
         _results().print(f"note: {note}", markup=False, highlight=False)
 

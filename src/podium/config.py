@@ -216,7 +216,8 @@ def check_rules(competition: Competition, recipe: Recipe) -> None:
     """Refuse a recipe that the competition's rules forbid."""
     if recipe.net.pretrained and competition.rules.pretrained == "forbidden":
         raise UserError(
-            f"recipe '{recipe.name}': net.pretrained is true, but {competition.name}'s rules say 'pretrained: forbidden'; set net.pretrained=false"
+            f"recipe '{recipe.name}': net.pretrained is true, but {competition.name}'s rules say "
+            "'pretrained: forbidden'; set net.pretrained=false"
         )
 
 
@@ -238,14 +239,24 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if like is not None:
         parent_path = path.parent / f"{like}.yaml"
         if parent_path == path:
-            raise UserError(f"{path}: key 'like': a recipe cannot inherit from itself; {did_you_mean('', _names(path.parent))}")
+            raise UserError(
+                f"{path}: key 'like': a recipe cannot inherit from itself; {did_you_mean('', _names(path.parent))}"
+            )
         if not parent_path.is_file():
-            raise UserError(f"{path}: key 'like': there is no recipe '{like}'; {did_you_mean(str(like), _names(path.parent))}")
+            raise UserError(
+                f"{path}: key 'like': there is no recipe '{like}'; {did_you_mean(str(like), _names(path.parent))}"
+            )
         parent = read_yaml(parent_path)
         if "like" in parent:
-            raise UserError(f"{path}: key 'like': '{like}' itself has a 'like'; inherit from '{parent['like']}', recipes inherit once")
+            raise UserError(
+                f"{path}: key 'like': '{like}' itself has a 'like'; inherit from '{parent['like']}', recipes inherit once"
+            )
         ours, theirs = raw.get("net"), parent.get("net")
-        if isinstance(ours, dict) and isinstance(theirs, dict) and ours.get("name", theirs.get("name")) != theirs.get("name"):
+        if (
+            isinstance(ours, dict)
+            and isinstance(theirs, dict)
+            and ours.get("name", theirs.get("name")) != theirs.get("name")
+        ):
             parent.pop("net")  # another net shares none of its parent's options
         raw = _merge(parent, raw)
     raw = {"name": path.stem} | raw
@@ -302,7 +313,9 @@ class _StrictLoader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text; quote it", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is not text; quote it", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)

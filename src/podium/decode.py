@@ -26,13 +26,17 @@ def finish(volumes: Sequence[Ragged], weights: Sequence[float], unscored: int | 
     for volume in volumes[1:]:
         if volume.index.keys() != first.index.keys():
             odd = next(iter(volume.index.keys() ^ first.index.keys()))
-            raise UserError(f"id '{odd}': predicted by one model and not by another; predict again with all models of the blend")
+            raise UserError(
+                f"id '{odd}': predicted by one model and not by another; predict again with all models of the blend"
+            )
         rows = [volume.index[name] for name in first.ids.tolist()]
         differ = np.flatnonzero((volume.shapes[rows] != first.shapes).any(1))
         if len(differ):
             at, odd = int(differ[0]), str(first.ids[differ[0]])
-            sizes = f"{tuple(first.shapes[at].tolist())} and {tuple(volume.shapes[rows[at]].tolist())}"
-            raise UserError(f"id '{odd}': two models predicted it in different sizes (C, H, W), {sizes}; predict again with all models of the blend")
+            both = f"{tuple(first.shapes[at].tolist())} and {tuple(volume.shapes[rows[at]].tolist())}"
+            raise UserError(
+                f"id '{odd}': two models predicted it in different sizes (C, H, W), {both}; predict again with all models of the blend"
+            )
     # images of one size are decoded in blocks, others one by one
     block = BLOCK if first.uniform else 1
     sizes = first.shapes.copy()

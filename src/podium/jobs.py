@@ -77,9 +77,13 @@ class Job:
         return Folder(Path(self.folder), self.key)
 
 
-def run_key(competition: Competition, recipe: Recipe, seed: int, seconds: float | None, data_id: str, folds_id: str) -> Key:
+def run_key(
+    competition: Competition, recipe: Recipe, seed: int, seconds: float | None, data_id: str, folds_id: str
+) -> Key:
     """Identity of a recipe's training on a fold file: all that changes the weights, and nothing else."""
-    train = recipe.train.model_dump(mode="json", exclude={"min_epochs"} | ({"epochs"} if seconds is not None else set()))
+    train = recipe.train.model_dump(
+        mode="json", exclude={"min_epochs"} | ({"epochs"} if seconds is not None else set())
+    )
     settings = {
         "net": recipe.net.model_dump(mode="json"),
         "loss": recipe.loss.model_dump(mode="json"),
@@ -104,7 +108,12 @@ def oof_key(weights: Key, recipe: Recipe, classes: int) -> Key:
 
 def test_key(weights: list[Key], recipe: Recipe, classes: int) -> Key:
     """Identity of a recipe's test predictions, the mean over the folds given."""
-    return Key("test", VERSIONS["test"], {"views": list(recipe.predict.views), "classes": classes}, tuple(key.hash for key in weights))
+    return Key(
+        "test",
+        VERSIONS["test"],
+        {"views": list(recipe.predict.views), "classes": classes},
+        tuple(key.hash for key in weights),
+    )
 
 
 @lru_cache(maxsize=2)
@@ -138,7 +147,17 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
 
             seconds = job.seconds if allowance is None else allowance
             train_fold(
-                competition, recipe, job.fold, job.seed, dataset.train, folds, folder, machine, seconds, job.test_images, emit
+                competition,
+                recipe,
+                job.fold,
+                job.seed,
+                dataset.train,
+                folds,
+                folder,
+                machine,
+                seconds,
+                job.test_images,
+                emit,
             )
         elif job.kind == "oof":
             _predict_oof(job, competition, recipe, dataset, folds, machine, emit)
@@ -149,7 +168,9 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
         return record
 
 
-def _probe(job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, folds: Folds, machine: Any) -> dict[str, Any]:
+def _probe(
+    job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, folds: Folds, machine: Any
+) -> dict[str, Any]:
     import torch
 
     from podium.training.fold import probe
@@ -157,7 +178,9 @@ def _probe(job: Job, competition: Competition, recipe: Recipe, dataset: Dataset,
 
     torch.set_num_threads(machine.threads)
     rows, _ = folds.rows(job.fold)
-    source = Resident(dataset.train, rows[: 8 * recipe.train.batch], competition.scored, 1, recipe.train.batch, machine.torch_device)
+    source = Resident(
+        dataset.train, rows[: 8 * recipe.train.batch], competition.scored, 1, recipe.train.batch, machine.torch_device
+    )
     train_rate, predict_rate = probe(competition, recipe, source, machine)
     return {"train_rate": train_rate, "predict_rate": predict_rate, "machine": machine.describe()}
 
@@ -174,7 +197,9 @@ def _load_nets(job: Job, competition: Competition, recipe: Recipe, dataset: Data
     for path, expected in zip(job.weights, job.key.inputs, strict=True):
         found = read_done(Path(path))["key"]
         if found != expected:
-            raise UserError(f"{path}: holds weights of key {found}, {job.name} needs {expected}; run the training again")
+            raise UserError(
+                f"{path}: holds weights of key {found}, {job.name} needs {expected}; run the training again"
+            )
         models.append(load(recipe, competition, channels, Path(path) / WEIGHTS, machine))
     return models
 
@@ -190,7 +215,16 @@ def _predict_oof(
     _, rows = folds.rows(job.fold)
     folder = job.result
     path = folder.file(OOF)
-    predict_to(path, _load_nets(job, competition, recipe, dataset, machine), competition, dataset.train, rows, recipe.predict.views, machine, emit)
+    predict_to(
+        path,
+        _load_nets(job, competition, recipe, dataset, machine),
+        competition,
+        dataset.train,
+        rows,
+        recipe.predict.views,
+        machine,
+        emit,
+    )
     metric = metrics.build(competition.metric, competition.classes, competition.unscored_index)
     labels = finish([Ragged.open(path)], [1.0], competition.unscored_index)
     assert dataset.train.targets is not None
@@ -200,12 +234,23 @@ def _predict_oof(
     folder.finish((OOF, index_of(path).name, STATS), score=score.value, machine=machine.describe())
 
 
-def _predict_test(job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, machine: Any, emit: Emit) -> None:
+def _predict_test(
+    job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, machine: Any, emit: Emit
+) -> None:
     from podium.data.ragged import index_of
     from podium.inference.predict import predict_to
 
     folder = job.result
     path = folder.file(TEST)
     rows = np.arange(len(dataset.test))
-    predict_to(path, _load_nets(job, competition, recipe, dataset, machine), competition, dataset.test, rows, recipe.predict.views, machine, emit)
+    predict_to(
+        path,
+        _load_nets(job, competition, recipe, dataset, machine),
+        competition,
+        dataset.test,
+        rows,
+        recipe.predict.views,
+        machine,
+        emit,
+    )
     folder.finish((TEST, index_of(path).name), machine=machine.describe())

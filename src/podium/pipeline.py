@@ -68,7 +68,11 @@ class Options:
 
     def to_json(self) -> dict[str, Any]:
         """The part that says what is asked for, not where or on what machine."""
-        asked = {key: value for key, value in asdict(self).items() if key in ("models", "folds", "budget", "seed", "sample", "overrides")}
+        asked = {
+            key: value
+            for key, value in asdict(self).items()
+            if key in ("models", "folds", "budget", "seed", "sample", "overrides")
+        }
         return asked | {"data": str(self.data.resolve()) if self.data else None}
 
     @classmethod
@@ -138,7 +142,9 @@ def prepare(name: str, options: Options, say: Say) -> Prepared:
     return Prepared(workspace, competition, recipes, origin, dataset, folds, path)
 
 
-def _folds(workspace: Workspace, competition: Competition, origin: Origin, dataset: Dataset, say: Say) -> tuple[Folds, Path]:
+def _folds(
+    workspace: Workspace, competition: Competition, origin: Origin, dataset: Dataset, say: Say
+) -> tuple[Folds, Path]:
     train = dataset.train
     assert train.targets is not None
     rows_id = dataset.data_id if competition.data.drop == "auto" else f"{dataset.data_id}-undropped"
@@ -150,14 +156,25 @@ def _folds(workspace: Workspace, competition: Competition, origin: Origin, datas
         if competition.folds.groups == "none":
             groups = groups * 0 + range(len(groups))
         folds = make_folds(
-            train.images.ids, train.targets, groups, dropped, competition.classes, unscored, competition.folds, dataset.data_id
+            train.images.ids,
+            train.targets,
+            groups,
+            dropped,
+            competition.classes,
+            unscored,
+            competition.folds,
+            dataset.data_id,
         )
         save_folds(folds, path)
         say(f"folds: made {path}")
     folds = load_folds(path, train.images.ids, dataset.data_id)
     if folds.count != competition.folds.count:
-        raise UserError(f"{path}: has {folds.count} folds, {competition.name} asks for {competition.folds.count}; set folds.count or delete the file")
-    say(f"folds: {int(folds.kept.sum())} images in {folds.count} folds, {int((~folds.kept).sum())} dropped ({path.name})")
+        raise UserError(
+            f"{path}: has {folds.count} folds, {competition.name} asks for {competition.folds.count}; set folds.count or delete the file"
+        )
+    say(
+        f"folds: {int(folds.kept.sum())} images in {folds.count} folds, {int((~folds.kept).sum())} dropped ({path.name})"
+    )
     return folds, path
 
 
@@ -210,15 +227,26 @@ def _rates(prepared: Prepared, site: Site, fold: int, say: Say, measure: bool) -
     known: dict[str, float] = read_json(path) or {}
     keys = {}
     for recipe in prepared.recipes:
-        what = {"net": recipe.net.model_dump(mode="json"), "batch": recipe.train.batch, "shape": prepared.dataset.train.images.shapes[0].tolist()}
-        where = {"device": site.device, "precision": site.precision, "threads": site.threads, "node": platform.node(), "cores": os.cpu_count()}
+        what = {
+            "net": recipe.net.model_dump(mode="json"),
+            "batch": recipe.train.batch,
+            "shape": prepared.dataset.train.images.shapes[0].tolist(),
+        }
+        where = {
+            "device": site.device,
+            "precision": site.precision,
+            "threads": site.threads,
+            "node": platform.node(),
+            "cores": os.cpu_count(),
+        }
         keys[recipe.name] = Key("rate", 1, what | where).hash
     missing = [recipe for recipe in prepared.recipes if keys[recipe.name] not in known]
     if missing and measure:
         say("measuring how fast this machine trains each recipe")
         raw = prepared.competition.model_dump(mode="json")
         jobs = [
-            Job("probe", recipe.name, raw, recipe.model_dump(mode="json"), site, "", Key("probe", 1, {}), 0, fold) for recipe in missing
+            Job("probe", recipe.name, raw, recipe.model_dump(mode="json"), site, "", Key("probe", 1, {}), 0, fold)
+            for recipe in missing
         ]
         for name, outcome in local.run(jobs).items():
             if outcome.status == "done":
@@ -237,14 +265,20 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     prepared = prepare(name, options, say)
-    if prepared.origin.sample and options.budget is None and not any(text.startswith("train.epochs") for text in options.overrides):
+    if (
+        prepared.origin.sample
+        and options.budget is None
+        and not any(text.startswith("train.epochs") for text in options.overrides)
+    ):
         say(f"the sample gets a budget of {SAMPLE_BUDGET:.0f} s unless --budget or --set train.epochs=N says otherwise")
         options = replace(options, budget=SAMPLE_BUDGET)
     plan = make_plan(prepared, options, say, measure=not dry_run)
     if dry_run:
         return Done(plan, None)
     plan_path = prepared.workspace.runs(prepared.name) / "plan.json"
-    write_json(plan_path, {"competition": name, "options": options.to_json(), "left_out": plan.left_out, "notes": plan.notes})
+    write_json(
+        plan_path, {"competition": name, "options": options.to_json(), "left_out": plan.left_out, "notes": plan.notes}
+    )
     jobs = [job for job in plan.jobs if until != "train" or job.kind != "test"]
     outcomes = _work(plan, jobs, options, started, console)
     failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status == "failed"}
@@ -278,27 +312,42 @@ def _work(plan: Plan, jobs: list[Job], options: Options, started: float, console
 
 
 def _finish(
-    prepared: Prepared, plan: Plan, runs: list[Run], options: Options, failures: dict[str, str], until: str, started: float
+    prepared: Prepared,
+    plan: Plan,
+    runs: list[Run],
+    options: Options,
+    failures: dict[str, str],
+    until: str,
+    started: float,
 ) -> Board:
     """Blend what is complete, pack it where asked to, and put everything on a board."""
     competition, folds = prepared.competition, prepared.folds
     metric = metrics.build(competition.metric, competition.classes, competition.unscored_index)
     models = [merge(run.recipe.name, run.oof, folds, len(competition.classes)) for run in runs]
     rows = [
-        boards.row(oof, "model", metric, folds.groups, competition.classes, _facts(run)) for oof, run in zip(models, runs, strict=True)
+        boards.row(oof, "model", metric, folds.groups, competition.classes, _facts(run))
+        for oof, run in zip(models, runs, strict=True)
     ]
     rows.sort(key=lambda row: -row.score)
-    blend = uniform.make(runs, competition, folds, prepared.dataset.train, metric, prepared.workspace.runs(prepared.name))
+    blend = uniform.make(
+        runs, competition, folds, prepared.dataset.train, metric, prepared.workspace.runs(prepared.name)
+    )
     blended = Oof("uniform blend", blend.rows, blend.stats)
     rows.append(boards.row(blended, "blend", metric, folds.groups, competition.classes))
     submission = _submit_file(prepared, runs, blend, rows[-1]) if until == "pack" else None
     slug, real = competition.kaggle, not prepared.origin.sample
-    upload = f'kaggle competitions submit -c {slug} -f {submission} -m "CV {rows[-1].score:.4f}"' if submission and slug and real else None
+    upload = (
+        f'kaggle competitions submit -c {slug} -f {submission} -m "CV {rows[-1].score:.4f}"'
+        if submission and slug and real
+        else None
+    )
     notes = list(plan.notes)
     if submission and not real:
         notes.append("this is a file about the built-in sample: it exercises the whole path and is not for uploading")
     if submission and len(plan.folds) < folds.count:
-        notes.append(f"only folds {', '.join(map(str, plan.folds))} of {folds.count} were trained; the submission averages those")
+        notes.append(
+            f"only folds {', '.join(map(str, plan.folds))} of {folds.count} were trained; the submission averages those"
+        )
     board = Board(
         prepared.name,
         prepared.origin.sentence(),
@@ -322,7 +371,11 @@ def _facts(run: Run) -> dict[str, Any]:
     """Minutes and mean epochs of a recipe's trainings."""
     records = [read_json(path / "done.json")["result"] for path in run.weights.values()]
     minutes = sum(record["seconds"] for record in records) / 60
-    return {"minutes": minutes, "epochs": sum(record["epochs"] for record in records) / len(records), "run": run.key.short}
+    return {
+        "minutes": minutes,
+        "epochs": sum(record["epochs"] for record in records) / len(records),
+        "run": run.key.short,
+    }
 
 
 def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row: boards.Row) -> str:
@@ -364,7 +417,14 @@ def last_options(name: str, options: Options) -> Options:
         kept = read_json(folder / "plan.json")
         if kept is not None:
             old = Options.from_json(kept["options"])
-            return replace(old, out=options.out, device=options.device, precision=options.precision, threads=options.threads, workers=options.workers)
+            return replace(
+                old,
+                out=options.out,
+                device=options.device,
+                precision=options.precision,
+                threads=options.threads,
+                workers=options.workers,
+            )
     return options
 
 
@@ -376,4 +436,6 @@ def last_board(name: str, out: Path | None) -> dict[str, Any]:
         kept: dict[str, Any] | None = read_json(folder / "board.json")
         if kept is not None:
             return kept
-    raise UserError(f"{name}: there is no finished run in {workspace.out / 'runs'}; start one with: bash run_cv.sh {name}")
+    raise UserError(
+        f"{name}: there is no finished run in {workspace.out / 'runs'}; start one with: bash run_cv.sh {name}"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from podium.config import Competition, Recipe
 from podium.jobs import Job, Site, fold_key, oof_key, run_key, test_key
@@ -82,7 +83,9 @@ def plan(
     left_out = tuple(recipe.name for recipe in recipes if recipe not in chosen)
     runs, jobs = [], []
     for recipe in chosen:
-        run, its_jobs = _recipe_jobs(competition, recipe, folds, site, sizes, runs_folder, data_id, folds_id, seed, seconds)
+        run, its_jobs = _recipe_jobs(
+            competition, recipe, folds, site, sizes, runs_folder, data_id, folds_id, seed, seconds
+        )
         runs.append(run)
         jobs += its_jobs
     volume = len(competition.classes) * sizes.pixels * 2
@@ -118,7 +121,8 @@ def _share(
     if count < len(recipes):
         names = ", ".join(recipe.name for recipe in recipes[count:])
         notes.append(
-            f"the budget has room for {count} of {len(recipes)} recipes to train at least their min_epochs on {folds} folds; left out: {names}"
+            f"the budget has room for {count} of {len(recipes)} recipes to train at least their min_epochs on {folds} "
+            f"folds; left out: {names}"
         )
     if short:
         notes.append(
@@ -143,7 +147,7 @@ def _recipe_jobs(
     classes = len(competition.classes)
     key = run_key(competition, recipe, seed, seconds, data_id, folds_id)
     folder = runs_folder / f"{recipe.name}-{key.short}"
-    given = {
+    given: dict[str, Any] = {
         "competition": competition.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
         "site": site,
@@ -157,10 +161,28 @@ def _recipe_jobs(
         predicted = oof_key(weights_key, recipe, classes)
         oof[fold] = (weights[fold] / f"oof-{predicted.short}", predicted)
         jobs.append(
-            Job("train", name, folder=str(weights[fold]), key=weights_key, fold=fold, seconds=seconds, test_images=sizes.test, **given)
+            Job(
+                "train",
+                name,
+                folder=str(weights[fold]),
+                key=weights_key,
+                fold=fold,
+                seconds=seconds,
+                test_images=sizes.test,
+                **given,
+            )
         )
         jobs.append(
-            Job("oof", f"{name} oof", folder=str(oof[fold][0]), key=predicted, fold=fold, weights=(str(weights[fold]),), needs=(name,), **given)
+            Job(
+                "oof",
+                f"{name} oof",
+                folder=str(oof[fold][0]),
+                key=predicted,
+                fold=fold,
+                weights=(str(weights[fold]),),
+                needs=(name,),
+                **given,
+            )
         )
     tested = test_key(keys, recipe, classes)
     test_folder = folder / f"test-{tested.short}"

@@ -75,7 +75,9 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None], 
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another place with --out") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another place with --out"
+        ) from error
 
 
 def _umask() -> int:
@@ -126,13 +128,16 @@ class Folder:
             return None
         if record.get("key") != self.key.hash:
             raise UserError(
-                f"{self.path}: holds the result of key {record.get('key')}, expected {self.key.hash}; move it away and run the command again"
+                f"{self.path}: holds the result of key {record.get('key')}, expected {self.key.hash}; "
+                "move it away and run the command again"
             )
         return record
 
     def finish(self, files: tuple[str, ...], **facts: Any) -> dict[str, Any]:
         """Record the checksums of ``files`` and whatever ``facts`` are worth keeping; from now on the result is valid."""
-        sums = {name: {"sha256": sha256_of(self.path / name), "bytes": (self.path / name).stat().st_size} for name in files}
+        sums = {
+            name: {"sha256": sha256_of(self.path / name), "bytes": (self.path / name).stat().st_size} for name in files
+        }
         record = {"kind": self.key.kind, "key": self.key.hash, "files": sums} | facts
         write_json(self.path / DONE, record)
         return record
@@ -145,8 +150,15 @@ class Folder:
         for name in names or tuple(record["files"]):
             path = self.path / name
             wanted = record["files"].get(name)
-            if wanted is None or not path.is_file() or path.stat().st_size != wanted["bytes"] or sha256_of(path) != wanted["sha256"]:
-                raise UserError(f"{path}: is missing or was changed after it was written; delete {self.path} and run the command again")
+            if (
+                wanted is None
+                or not path.is_file()
+                or path.stat().st_size != wanted["bytes"]
+                or sha256_of(path) != wanted["sha256"]
+            ):
+                raise UserError(
+                    f"{path}: is missing or was changed after it was written; delete {self.path} and run the command again"
+                )
 
     @contextmanager
     def lock(self, name: str = ".lock") -> Iterator[None]:
@@ -158,13 +170,17 @@ class Folder:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror}); choose another place with --out") from error
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); choose another place with --out"
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
             raise UserError(f"{self.path}: another process is working on it; wait for it or stop it") from None
         try:
+            for left_over in self.path.glob(".*.tmp*"):  # of a write that a kill interrupted
+                left_over.unlink(missing_ok=True)
             yield
         finally:
             os.close(handle)

@@ -53,4 +53,6 @@ def find_workspace(out: Path | None = None) -> Workspace:
         if (root / "configs" / "competitions").is_dir():
             return Workspace(root.resolve(), (out or root).resolve())
     looked = " and ".join(str(path) for path in candidates)
-    raise UserError(f"no folder configs/competitions in {looked}; run from a checkout of podium or set PODIUM_ROOT to one")
+    raise UserError(
+        f"no folder configs/competitions in {looked}; run from a checkout of podium or set PODIUM_ROOT to one"
+    )

@@ -65,6 +65,10 @@ def check(path: Path, ids: np.ndarray, shapes: np.ndarray, fold: int, folds: Fol
     odd = sorted(set(ids.tolist()) ^ set(wanted.tolist()))
     if odd or len(ids) != len(wanted):
         what = f"id '{odd[0]}' is on one side only" if odd else "an id occurs twice"
-        raise UserError(f"{path}: its ids are not those of fold {fold} in the fold file ({what}); delete {path} and run the command again")
+        raise UserError(
+            f"{path}: its ids are not those of fold {fold} in the fold file ({what}); delete {path} and run the command again"
+        )
     if (shapes[:, 0] != classes).any():
-        raise UserError(f"{path}: holds {shapes[0, 0]} classes, the competition has {classes}; delete {path} and run the command again")
+        raise UserError(
+            f"{path}: holds {shapes[0, 0]} classes, the competition has {classes}; delete {path} and run the command again"
+        )

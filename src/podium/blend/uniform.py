@@ -31,7 +31,9 @@ class Blend:
     stats: np.ndarray
 
 
-def make(runs: Sequence[Run], competition: Competition, folds: Folds, part: Part, metric: MeanIoU, runs_folder: Path) -> Blend:
+def make(
+    runs: Sequence[Run], competition: Competition, folds: Folds, part: Part, metric: MeanIoU, runs_folder: Path
+) -> Blend:
     """Blend ``runs`` with equal weights; what was blended before is read back."""
     weights = {run.recipe.name: 1 / len(runs) for run in runs}
     inputs = tuple(key.hash for run in runs for _, key in run.oof.values())
@@ -44,7 +46,10 @@ def make(runs: Sequence[Run], competition: Competition, folds: Folds, part: Part
             stats = _stats(runs, list(weights.values()), competition, folds, part, metric, rows)
             np.save(folder.file(STATS), stats)
             models = {run.recipe.name: {"run": run.key.hash, "weight": weights[run.recipe.name]} for run in runs}
-            write_json(folder.file("blend.json"), {"method": "uniform", "mean": "arithmetic", "models": models, "score": metric.value(stats)})
+            write_json(
+                folder.file("blend.json"),
+                {"method": "uniform", "mean": "arithmetic", "models": models, "score": metric.value(stats)},
+            )
             write_json(folder.file("decode.json"), {"unscored": competition.unscored, "steps": []})
             folder.finish((STATS, "blend.json", "decode.json"))
         folder.verify()
@@ -62,7 +67,13 @@ def test_labels(runs: Sequence[Run], weights: dict[str, float], unscored: int | 
 
 
 def _stats(
-    runs: Sequence[Run], weights: list[float], competition: Competition, folds: Folds, part: Part, metric: MeanIoU, rows: np.ndarray
+    runs: Sequence[Run],
+    weights: list[float],
+    competition: Competition,
+    folds: Folds,
+    part: Part,
+    metric: MeanIoU,
+    rows: np.ndarray,
 ) -> np.ndarray:
     assert part.targets is not None
     found, stats = [], []

@@ -27,7 +27,9 @@ class Ragged:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 1 or self.shapes.shape != (len(self.ids), 3):
-            raise ValueError(f"values {self.values.shape}, shapes {self.shapes.shape} and {len(self.ids)} ids do not fit")
+            raise ValueError(
+                f"values {self.values.shape}, shapes {self.shapes.shape} and {len(self.ids)} ids do not fit"
+            )
         if len(np.unique(self.ids)) != len(self.ids):
             raise ValueError("ids are not unique")
         if int(self.offsets[-1]) != len(self.values):
@@ -85,7 +87,9 @@ class Ragged:
             with np.load(index_path, allow_pickle=False) as index:
                 return cls(values.reshape(-1), index["shapes"], index["ids"])
         except (OSError, ValueError, KeyError, EOFError) as error:
-            raise UserError(f"{path}: cannot be read back ({error}); delete its folder and run the command again") from error
+            raise UserError(
+                f"{path}: cannot be read back ({error}); delete its folder and run the command again"
+            ) from error
 
 
 def index_of(path: Path) -> Path:

@@ -6,6 +6,7 @@ import multiprocessing as mp
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -44,7 +45,9 @@ class _Worker:
             self.process.join()
 
 
-def run(jobs: Sequence[Job], workers: int = 1, on_event: OnEvent = lambda job, event: None, deadline: float | None = None) -> dict[str, Outcome]:
+def run(
+    jobs: Sequence[Job], workers: int = 1, on_event: OnEvent = lambda job, event: None, deadline: float | None = None
+) -> dict[str, Outcome]:
     """Carry out a graph of jobs and say how each ended.
 
     A job starts when all that it ``needs`` is done; one that fails, or whose process dies, takes along only those that
@@ -101,10 +104,8 @@ def _start(job: Job, workers: int) -> _Worker:
 
 
 def _give(one: _Worker, job: Job, allowance: float | None) -> None:
-    try:
+    with suppress(OSError):  # if it died, its sentinel will say so
         one.pipe.send({"job": job.to_json(), "allowance": allowance})
-    except OSError:
-        pass  # it died; its sentinel will say so
 
 
 def _skip(waiting: list[Job], outcomes: dict[str, Outcome], on_event: OnEvent) -> None:

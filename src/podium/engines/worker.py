@@ -26,7 +26,10 @@ def main(pipe: connection.Connection) -> None:
         if order is None:
             return
         try:
-            answer = {"event": "done", "record": execute(Job.from_json(order["job"]), pipe.send, order["allowance"])}
+            answer: dict[str, Any] = {
+                "event": "done",
+                "record": execute(Job.from_json(order["job"]), pipe.send, order["allowance"]),
+            }
         except KeyboardInterrupt:
             return
         except UserError as error:

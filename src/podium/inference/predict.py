@@ -40,7 +40,9 @@ def batch_size(views: Sequence[str], machine: Machine) -> int:
 
 
 @torch.inference_mode()
-def predict_batch(models: Sequence[nets.Model], images: torch.Tensor, views: Sequence[str], machine: Machine) -> torch.Tensor:
+def predict_batch(
+    models: Sequence[nets.Model], images: torch.Tensor, views: Sequence[str], machine: Machine
+) -> torch.Tensor:
     """Mean probabilities over nets and views: uint8 (B, C, H, W) → float32 (B, scored classes, H, W)."""
     x = turn(images.float().mul_(1 / 255), views)
     total = None

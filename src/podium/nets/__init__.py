@@ -36,7 +36,8 @@ class Model(nn.Module):
         self.layout = torch.channels_last
         if device.type == "cpu" and any(_corrupts_memory(module) for module in self.modules()):
             self.layout = torch.contiguous_format
-        return self.to(device, memory_format=self.layout)
+        self.to(device)
+        return self.to(memory_format=self.layout)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack it
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[-2:]
@@ -50,11 +51,20 @@ class Model(nn.Module):
 
 def _corrupts_memory(module: nn.Module) -> bool:
     """oneDNN's backward pass of channels-last 1×1 convolutions with a stride and under 16 input channels (torch 2.12.1)."""
-    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and max(module.stride) > 1 and module.in_channels < 16
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels < 16
+    )
 
 
 def build(
-    settings: NetSettings, channels: int, outputs: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    settings: NetSettings,
+    channels: int,
+    outputs: int,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Model:
     """The network that ``settings`` name, for images of ``channels`` channels and ``outputs`` classes."""
     if settings.name in OWN_NETS:
@@ -78,7 +88,9 @@ def try_out(model: Model, settings: NetSettings, channels: int, height: int, wid
     except (AssertionError, RuntimeError, ValueError) as error:
         what = f"'{settings.name}'" + (f" on encoder '{settings.encoder}'" if settings.encoder else "")
         said = " ".join(str(error).split())
-        raise UserError(f"net: {what} cannot take images of {height}×{width} ({said}); choose another net or encoder") from error
+        raise UserError(
+            f"net: {what} cannot take images of {height}×{width} ({said}); choose another net or encoder"
+        ) from error
     finally:
         model.train(mode)
 
@@ -88,9 +100,13 @@ def _from_smp(settings: NetSettings, channels: int, outputs: int) -> tuple[nn.Mo
     import timm
 
     base = smp.base.SegmentationModel
-    architectures = {name.lower(): item for name, item in vars(smp).items() if isinstance(item, type) and issubclass(item, base)}
+    architectures = {
+        name.lower(): item for name, item in vars(smp).items() if isinstance(item, type) and issubclass(item, base)
+    }
     if settings.name not in architectures:
-        raise UserError(f"net.name: there is no net '{settings.name}'; {did_you_mean(settings.name, [*OWN_NETS, *architectures])}")
+        raise UserError(
+            f"net.name: there is no net '{settings.name}'; {did_you_mean(settings.name, [*OWN_NETS, *architectures])}"
+        )
     encoder = settings.encoder or ""
     native = smp.encoders.encoders
     name = encoder if encoder in native or encoder.startswith("tu-") else f"tu-{encoder}"
@@ -100,9 +116,13 @@ def _from_smp(settings: NetSettings, channels: int, outputs: int) -> tuple[nn.Mo
         raise UserError(f"net.encoder: neither smp nor timm has '{encoder}'; {guess}see timm.list_models()")
     weights = (True if name.startswith("tu-") else "imagenet") if settings.pretrained else None
     try:
-        net = architectures[settings.name](encoder_name=name, encoder_weights=weights, in_channels=channels, classes=outputs)
+        net = architectures[settings.name](
+            encoder_name=name, encoder_weights=weights, in_channels=channels, classes=outputs
+        )
     except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
-        raise UserError(f"net: '{settings.name}' cannot be built on encoder '{encoder}' ({error}); choose another encoder") from error
+        raise UserError(
+            f"net: '{settings.name}' cannot be built on encoder '{encoder}' ({error}); choose another encoder"
+        ) from error
     except Exception as error:
         if not settings.pretrained:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -48,9 +49,9 @@ class ResidualUNet(nn.Module):
         super().__init__()
         self.stride = 2 ** (len(widths) - 1)
         self.first = ResidualBlock(channels, widths[0])
-        self.down = nn.ModuleList(ResidualBlock(a, b, 2, dropout) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(ResidualBlock(a, b, 2, dropout) for a, b in pairwise(widths))
         self.deep = ResidualBlock(widths[-1], widths[-1], dropout=dropout)
-        up = list(zip(widths[::-1], widths[-2::-1], strict=False))
+        up = list(pairwise(widths[::-1]))
         self.reduce = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in up)
         self.up = nn.ModuleList(ResidualBlock(2 * b, b, dropout=dropout if b != widths[0] else 0.0) for _, b in up)
         self.head = nn.Conv2d(widths[0], classes, 1)

@@ -59,7 +59,12 @@ class Board:
 
 
 def row(
-    oof: Oof, kind: str, metric: MeanIoU, groups: np.ndarray, classes: Sequence[str], facts: Mapping[str, float | str] | None = None
+    oof: Oof,
+    kind: str,
+    metric: MeanIoU,
+    groups: np.ndarray,
+    classes: Sequence[str],
+    facts: Mapping[str, float | str] | None = None,
 ) -> Row:
     """Score a model or a blend; groups: of all rows of the fold file."""
     score = metric.score(oof.stats)

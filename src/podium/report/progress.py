@@ -25,7 +25,9 @@ class Display:
         self._spent: dict[str, float] = {}
         self._ended: set[str] = set()
         self._quiet_since = time.monotonic()
-        self._bars = Progress(TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[note]}"), console=console)
+        self._bars = Progress(
+            TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[note]}"), console=console
+        )
         self._tasks: dict[str, TaskID] = {}
         self._total: TaskID | None = None
 
@@ -35,7 +37,9 @@ class Display:
             self._total = self._bars.add_task("all", total=len(self.jobs), note="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def __call__(self, job: Job, event: dict[str, Any]) -> None:
@@ -112,7 +116,9 @@ class Display:
         record, spent = event["record"], self._spent.get(job.name, 0.0)
         if job.kind == "train":
             result = record["result"]
-            self._say(f"{job.name}: {result['epochs']:.1f} epochs, loss {result['loss']:.4f}, {result['rate']:.0f} images/s, {spent:.0f} s")
+            self._say(
+                f"{job.name}: {result['epochs']:.1f} epochs, loss {result['loss']:.4f}, {result['rate']:.0f} images/s, {spent:.0f} s"
+            )
         elif job.kind == "oof":
             self._say(f"{job.name}: score {record['score']:.4f}; {self._time_left(time.monotonic())}")
         elif job.kind == "test":

@@ -61,7 +61,9 @@ class FoldResult:
 class Trainer:
     """A model in training: weights, optimiser and average, and the one step that moves them."""
 
-    def __init__(self, competition: Competition, recipe: Recipe, source: Resident, machine: Machine, steps: int, seed: int) -> None:
+    def __init__(
+        self, competition: Competition, recipe: Recipe, source: Resident, machine: Machine, steps: int, seed: int
+    ) -> None:
         device = machine.torch_device
         torch.manual_seed(seed)
         self.recipe, self.machine, self.steps = recipe, machine, steps
@@ -134,7 +136,9 @@ def train_fold(
     torch.set_num_threads(machine.threads)
     rows, validation = folds.rows(fold)
     images = {"oof": len(validation), "test": test_images}
-    source = Resident(part, rows, competition.scored, recipe.train.rarest_rate, recipe.train.batch, machine.torch_device)
+    source = Resident(
+        part, rows, competition.scored, recipe.train.rarest_rate, recipe.train.batch, machine.torch_device
+    )
     length = _length(competition, recipe, source, machine, folder, seconds, sum(images.values()))
     trainer = Trainer(competition, recipe, source, machine, length.steps, stream("weights", seed, fold))
 
@@ -148,7 +152,9 @@ def train_fold(
     for epoch in range(len(history), length.epochs):
         history.append(_epoch(trainer, source, length, epoch, seed, fold))
         if not np.isfinite(history[-1]["loss"]):
-            raise UserError(f"{folder.path}: the loss became {history[-1]['loss']} in epoch {epoch + 1}; set a lower train.lr")
+            raise UserError(
+                f"{folder.path}: the loss became {history[-1]['loss']} in epoch {epoch + 1}; set a lower train.lr"
+            )
         left = (length.steps - history[-1]["step"]) * history[-1]["seconds"] / history[-1]["steps"]
         emit({"event": "epoch", "epoch": epoch + 1, "epochs": length.epochs, "loss": history[-1]["loss"], "left": left})
         if epoch + 1 < length.epochs and checkpoints.due():
@@ -182,7 +188,11 @@ def probe(competition: Competition, recipe: Recipe, source: Resident, machine: M
     trainer.model.eval()
     predict_batch([trainer.model], images, views, machine)
     repeats = 4
-    predict_rate = repeats * len(images) / _time(lambda: [predict_batch([trainer.model], images, views, machine) for _ in range(repeats)], machine)
+    predict_rate = (
+        repeats
+        * len(images)
+        / _time(lambda: [predict_batch([trainer.model], images, views, machine) for _ in range(repeats)], machine)
+    )
     return train_rate, predict_rate
 
 

@@ -49,9 +49,15 @@ def detect(device: str = "auto", precision: str = "auto", threads: int | None = 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: torch {torch.__version__} sees no CUDA GPU here; use --device cpu or repair the driver")
+        raise UserError(
+            f"--device {device}: torch {torch.__version__} sees no CUDA GPU here; use --device cpu or repair the driver"
+        )
     threads = threads or _cores()
     if device.startswith("cuda"):
+        index = device.partition(":")[2] or "0"
+        if device not in ("cuda", f"cuda:{index}") or not index.isdecimal() or int(index) >= torch.cuda.device_count():
+            there = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+            raise UserError(f"--device {device}: there is no such GPU; allowed: auto, cpu, cuda, {there}")
         name = torch.cuda.get_device_name(device)
         major = torch.cuda.get_device_capability(device)[0]
         best = "bf16" if major >= 8 else "fp16" if major == 7 else "fp32"

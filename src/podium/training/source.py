@@ -26,7 +26,9 @@ class Batch:
 class Resident:
     """The training rows of a fold on the device, and the order in which an epoch draws them."""
 
-    def __init__(self, part: Part, rows: np.ndarray, scored: tuple[int, ...], rarest_rate: int, batch: int, device: torch.device) -> None:
+    def __init__(
+        self, part: Part, rows: np.ndarray, scored: tuple[int, ...], rarest_rate: int, batch: int, device: torch.device
+    ) -> None:
         """scored: class indices that are learnt, in the order of the net's outputs; every other label carries no loss."""
         assert part.targets is not None
         lookup = np.full(256, NO_LABEL, np.uint8)
