@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from podium.folds import load
+from podium.fold_file import load
 from podium.metrics import MeanIoU
 from project import CLASSES, environment, make_project, podium, podium_json, write_data
 

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from podium.engines import local
 from podium.jobs import Job
-from podium.pipeline import Options, make_plan, prepare
+from podium.pipeline import make_plan
+from podium.prepare import Options, prepare
 from project import environment, make_project
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from podium.config import FoldSettings
 from podium.data.ragged import Ragged
 from podium.errors import UserError
-from podium.folds import Folds, class_pixels, file_name, load, make, save, table
+from podium.fold_file import file_name, load, save
+from podium.folds import Folds, class_pixels, make, table
 
 CLASSES = ("background", "soil", "sand", "rock")
 

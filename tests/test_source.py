@@ -38,7 +38,7 @@ def source(rows: list[int], rate: int = 1, batch: int = 2) -> Resident:
 
 def drawn(resident: Resident, seed: int, fold: int, epoch: int, settings: AugmentSettings = PLAIN) -> list[int]:
     """The rows of an epoch in their order, told by the value of their pixels."""
-    batches = list(resident.epoch(numbers[0], numbers[1], numbers[2], settings))
+    batches = list(resident.epoch(seed, fold, epoch, settings))
     return [round(float(image[0, 0, 0]) * 25.5) for batch in batches for image in batch.images]
 
 
@@ -110,7 +110,7 @@ def test_an_epoch_is_a_function_of_seed_fold_and_epoch():
     settings = AugmentSettings(flip_h=0.5, brightness=0.1, contrast=0.1, noise=0.1)
 
     def batches(resident: Resident, seed: int, fold: int, epoch: int) -> torch.Tensor:
-        return torch.cat([batch.images for batch in resident.epoch(numbers[0], numbers[1], numbers[2], settings)])
+        return torch.cat([batch.images for batch in resident.epoch(seed, fold, epoch, settings)])
 
     fresh = batches(source(list(range(N))), 4, 1, 6)
     used = source(list(range(N)))

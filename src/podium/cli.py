@@ -16,7 +16,7 @@ from podium.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from podium.pipeline import Options
+    from podium.prepare import Options
 
 app = typer.Typer(
     add_completion=False,
@@ -103,7 +103,7 @@ def fold(
     name: Name, data: Data = None, sample: Sample = False, override: Set = None, out: Out = None, as_json: Json = False
 ) -> None:
     from podium.folds import table
-    from podium.pipeline import Options, prepare
+    from podium.prepare import Options, prepare
     from podium.report.text import print_table
 
     console = _messages()
@@ -143,7 +143,7 @@ def check(
 ) -> None:
     from podium.data.locate import locate
     from podium.data.npz import open_dataset
-    from podium.pipeline import Options, read_settings
+    from podium.prepare import Options, read_settings
     from podium.submission.validate import check_file
 
     console = _messages()
@@ -253,7 +253,7 @@ def _options(
     threads: int | None,
     workers: int,
 ) -> Options:
-    from podium.pipeline import Options
+    from podium.prepare import Options
 
     if precision not in ("auto", "fp32", "bf16", "fp16"):
         raise UserError(f"--precision {precision}: not a precision; allowed: auto, fp32, bf16, fp16")

@@ -119,7 +119,7 @@ def test_key(weights: list[Key], recipe: Recipe, classes: int) -> Key:
 @lru_cache(maxsize=2)
 def _open(cache: str, data_id: str, folds: str) -> tuple[Dataset, Folds]:
     from podium.data.cache import open_cached
-    from podium.folds import load
+    from podium.fold_file import load
 
     dataset = open_cached(Path(cache), data_id)
     return dataset, load(Path(folds), dataset.train.images.ids, dataset.data_id)
