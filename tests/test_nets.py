@@ -65,6 +65,15 @@ def test_mean_and_deviation_travel_with_the_weights():
     assert other.std.flatten().tolist() == pytest.approx([0.3, 0.4])
 
 
+@pytest.mark.parametrize(("channels", "layout"), [(8, torch.contiguous_format), (16, torch.channels_last)])
+def test_on_a_cpu_channels_last_is_left_where_it_corrupts_memory(channels, layout):
+    net = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), Recorder(), nn.Conv2d(channels, 4, 1, stride=2))
+    model = nets.Model(net, 2, [0.0], [1.0]).place(torch.device("cpu"))
+    model(torch.rand(2, 1, 8, 8)).sum().backward()
+    recorder = net[1]
+    assert isinstance(recorder, Recorder) and recorder.seen.is_contiguous(memory_format=layout)
+
+
 # ---------------------------------------------------------------- our own
 
 

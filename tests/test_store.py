@@ -112,6 +112,7 @@ def test_a_reader_never_sees_a_part(tmp_path):
     path = tmp_path / "file.txt"
     write_atomically(path, "old")
     seen = []
+    reader = path.open()
 
     def slow(temporary: Path) -> None:
         temporary.write_text("ne")
@@ -120,6 +121,8 @@ def test_a_reader_never_sees_a_part(tmp_path):
 
     write_atomically(path, slow)
     assert seen == ["old"] and path.read_text() == "new"
+    with reader:  # opened before, it goes on reading what it opened
+        assert reader.read() == "old"
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):

@@ -27,6 +27,7 @@ from podium.training import checkpoint, fold, machine
 from podium.training.checkpoint import Checkpoints
 from podium.training.fold import WEIGHTS, FoldResult, train_fold
 from podium.training.machine import Machine, detect
+from podium.training.optim import Average
 
 KEY = Key("fold", 1, {})
 
@@ -157,6 +158,22 @@ def test_what_a_finished_folder_holds(tiny, undisturbed):
     assert [int(row["epoch"]) for row in history] == [1, 2, 3, 4]
     assert [int(row["step"]) for row in history] == [per_epoch * n for n in (1, 2, 3, 4)]
     assert float(history[-1]["loss"]) == result["loss"] < 0.8 * float(history[0]["loss"])
+
+
+def test_the_average_of_the_weights_is_what_is_kept(tiny, undisturbed, tmp_path, monkeypatch):
+    def copy(average: Average, step: int) -> None:
+        for kept, live in zip(average._average, average._live, strict=True):
+            kept.copy_(live)
+
+    train(tiny, tmp_path / "last", tiny.changed(train={"ema": 0}))
+    monkeypatch.setattr(Average, "update", copy)
+    train(tiny, tmp_path / "copied")
+    last, copied, average = (
+        load_file(path / WEIGHTS) for path in (tmp_path / "last", tmp_path / "copied", undisturbed)
+    )
+    assert last.keys() == average.keys()
+    assert torch.equal(last["net.head.weight"], copied["net.head.weight"])  # the average does not change the training
+    assert (last["net.head.weight"] - average["net.head.weight"]).abs().max() > 1e-4
 
 
 def test_a_finished_folder_is_not_trained_again(tiny, undisturbed, monkeypatch):
