@@ -57,10 +57,11 @@ def test_a_budget_becomes_seconds_by_a_formula() -> None:
 def test_recipes_without_room_are_left_out_in_the_order_of_the_list() -> None:
     rates = {"residual_unet": 100.0, "unet_resnet18": 20.0}
     # 196 s a fold: 19.6 and 3.9 epochs of 1,000 images; the second needs 5
-    made = _plan(budget=2000.0, rates=rates)
+    five = ("train.min_epochs=5",)
+    made = _plan(five, budget=2000.0, rates=rates)
     assert made.left_out == ("unet_resnet18",) and made.seconds == pytest.approx(392, abs=0.1)
     assert "left out: unet_resnet18" in made.notes[0]
-    assert _plan(budget=4000.0, rates=rates).left_out == ()
+    assert _plan(five, budget=4000.0, rates=rates).left_out == ()
 
 
 def test_a_budget_too_short_even_for_one_says_so_and_takes_it() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from podium.config import Competition, Recipe
 from podium.errors import UserError
-from podium.store import Folder, Key, read_done, write_json
+from podium.store import Folder, Key, verify, write_json
 
 if TYPE_CHECKING:  # torch is imported in the workers only
     from podium.data.part import Dataset
@@ -195,7 +195,7 @@ def _load_nets(job: Job, competition: Competition, recipe: Recipe, dataset: Data
     channels = int(dataset.train.images.shapes[0, 0])
     models = []
     for path, expected in zip(job.weights, job.key.inputs, strict=True):
-        found = read_done(Path(path))["key"]
+        found = verify(Path(path), WEIGHTS)["key"]
         if found != expected:
             raise UserError(
                 f"{path}: holds weights of key {found}, {job.name} needs {expected}; run the training again"

@@ -27,10 +27,10 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Te
     logits (B, C, H, W) any float dtype, computed in float32; targets (B, H, W) uint8 with 255 for no loss; weights (C,).
     Equals ``torch.nn.CrossEntropyLoss(weight, ignore_index=255)`` wherever a pixel is labelled.
     """
-    classes = logits.shape[1]
-    flat = logits.permute(0, 2, 3, 1).reshape(-1, classes).float()
-    truth = targets.reshape(-1).long()
-    loss = torch.nn.functional.cross_entropy(flat, truth, weights, ignore_index=NO_LABEL, reduction="sum")
-    labelled = truth != NO_LABEL
-    weight = (weights[torch.where(labelled, truth, 0)] * labelled).sum()
-    return loss / weight.clamp(min=1e-6)
+    truth = targets.long()
+    loss = torch.nn.functional.cross_entropy(logits.float(), truth, weights, ignore_index=NO_LABEL, reduction="sum")
+    # the weight of every label, 0 for no label: an empty batch divides by a small number and not by zero
+    by_label = torch.zeros(NO_LABEL + 1, device=weights.device).index_copy_(
+        0, torch.arange(len(weights), device=weights.device), weights
+    )
+    return loss / by_label[truth].sum().clamp(min=1e-6)

@@ -109,6 +109,27 @@ def read_done(path: Path) -> dict[str, Any]:
     return record
 
 
+def verify(path: Path, *names: str) -> dict[str, Any]:
+    """Compare files of a finished result (all of them, where none is named) with the checksums in its done.json.
+
+    Returns what done.json says. A changed or missing file is a UserError with the way out.
+    """
+    record = read_done(path)
+    for name in names or tuple(record["files"]):
+        file = path / name
+        wanted = record["files"].get(name)
+        if (
+            wanted is None
+            or not file.is_file()
+            or file.stat().st_size != wanted["bytes"]
+            or sha256_of(file) != wanted["sha256"]
+        ):
+            raise UserError(
+                f"{file}: is missing or was changed after it was written; delete {path} and run the command again"
+            )
+    return record
+
+
 @dataclass(frozen=True)
 class Folder:
     """A result on disk. It is finished when done.json is there, which is written last and holds the checksums of its files."""
@@ -143,22 +164,9 @@ class Folder:
         return record
 
     def verify(self, *names: str) -> None:
-        """Compare files with the checksums in done.json; a changed or missing file is a UserError with the way out."""
-        record = self.done
-        if record is None:
-            raise UserError(f"{self.path}: is not finished; run the command again")
-        for name in names or tuple(record["files"]):
-            path = self.path / name
-            wanted = record["files"].get(name)
-            if (
-                wanted is None
-                or not path.is_file()
-                or path.stat().st_size != wanted["bytes"]
-                or sha256_of(path) != wanted["sha256"]
-            ):
-                raise UserError(
-                    f"{path}: is missing or was changed after it was written; delete {self.path} and run the command again"
-                )
+        """``verify`` its files, after comparing its key."""
+        _ = self.done
+        verify(self.path, *names)
 
     @contextmanager
     def lock(self, name: str = ".lock") -> Iterator[None]:

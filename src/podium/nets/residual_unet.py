@@ -38,7 +38,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualUNet(nn.Module):
-    """Encoder and decoder of residual blocks with skips by concatenation (Ronneberger et al. 2015, arXiv:1505.04597).
+    """Encoder and decoder of residual blocks (Ronneberger et al. 2015, arXiv:1505.04597) with skips by addition.
+
+    Added skips (LinkNet, Chaurasia & Culurciello 2017, arXiv:1707.03718) make every decoder block an identity shortcut and
+    halve its first convolution, which at full resolution is what most of the time goes into.
 
     widths: channels per level; level i works at 1 / 2**i of the resolution. Dropout (of whole channels) at every
     level but the first, whose few channels carry the small objects.
@@ -53,7 +56,7 @@ class ResidualUNet(nn.Module):
         self.deep = ResidualBlock(widths[-1], widths[-1], dropout=dropout)
         up = list(pairwise(widths[::-1]))
         self.reduce = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in up)
-        self.up = nn.ModuleList(ResidualBlock(2 * b, b, dropout=dropout if b != widths[0] else 0.0) for _, b in up)
+        self.up = nn.ModuleList(ResidualBlock(b, b, dropout=dropout if b != widths[0] else 0.0) for _, b in up)
         self.head = nn.Conv2d(widths[0], classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,5 +69,5 @@ class ResidualUNet(nn.Module):
         for reduce, block, skip in zip(self.reduce, self.up, reversed(skips), strict=True):
             # reduced before enlarging: a quarter of the work of enlarging first
             x = nn.functional.interpolate(reduce(x), scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = block(torch.cat([x, skip], dim=1))
+            x = block(x + skip)
         return self.head(x)

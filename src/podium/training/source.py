@@ -15,6 +15,18 @@ from podium.losses import NO_LABEL
 from podium.randomness import stream
 
 
+def _moments(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel of uint8 images (N, C, H, W), scaled to 0..1; exact, from histograms."""
+    values = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        counts = sum(np.bincount(image[channel].reshape(-1), minlength=256) for image in images)
+        mean = float(np.average(values, weights=counts))
+        means.append(mean)
+        stds.append(max(float(np.average((values - mean) ** 2, weights=counts)) ** 0.5, 1e-3))
+    return means, stds
+
+
 @dataclass(frozen=True)
 class Batch:
     """images float32 (B, C, H, W) in about 0..1; targets uint8 (B, H, W), indices of scored classes, 255 for no loss."""
@@ -42,9 +54,7 @@ class Resident:
         rarest = present[per_image.sum(0)[present].argmin()] if len(present) else 0
         rare = np.flatnonzero(per_image[:, rarest])
         self.order = torch.from_numpy(np.concatenate([np.arange(len(rows))] + [rare] * (rarest_rate - 1)))
-        pixels = images.transpose(1, 0, 2, 3).reshape(images.shape[1], -1)
-        self.mean = [float(channel.mean(dtype=np.float64)) / 255 for channel in pixels]
-        self.std = [max(float(channel.std(dtype=np.float64)) / 255, 1e-3) for channel in pixels]
+        self.mean, self.std = _moments(images)
         self.batch = min(batch, len(self.order))
         self.steps = len(self.order) // self.batch
         self.images = torch.from_numpy(images).to(device)
