@@ -21,7 +21,8 @@ from _machine import write_results
 from torch.utils.data import DataLoader, Dataset
 
 from podium import nets
-from podium.config import Competition, Recipe, load_competition, load_recipe
+from podium.config import Competition, Recipe
+from podium.config_file import load_competition, load_recipe
 from podium.data.npz import read
 from podium.data.part import Part
 from podium.training.fold import Trainer

@@ -10,16 +10,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from podium.config import (
-    Competition,
-    Recipe,
-    check_rules,
-    find,
-    load_competition,
-    load_recipe,
-    read_yaml,
-    split_overrides,
-)
+from podium.config import Competition, Recipe, check_rules
+from podium.config_file import find, load_competition, load_recipe, read_yaml, split_overrides
 from podium.errors import UserError
 from podium.workspace import find_workspace
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from podium.config import load_competition
+from podium.config_file import load_competition
 from podium.data.npz import read
 from podium.data.outliers import duplicate_groups, find_outliers
 from podium.data.part import Part

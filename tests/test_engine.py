@@ -7,12 +7,15 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from podium import pipeline
 from podium.engines import local
+from podium.errors import UserError
 from podium.jobs import Job
 from podium.pipeline import make_plan
 from podium.prepare import Options, prepare
@@ -100,3 +103,17 @@ def test_a_job_behind_its_budget_gets_less_and_one_ahead_gets_more(
     done = {name: local.Outcome("done", {"prediction": {"oof": 5.0, "test": 15.0}}) for name in test.needs}
     assert allowance(345, done) == pytest.approx(100)
     assert local._allowance(test, [], [], {}, 1, now + 100) is None
+
+
+def test_a_disk_without_room_is_noticed_before_the_first_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: list[Job]
+) -> None:
+    needed = 24 * 4 * 16 * 24 * 2 + 7 * 4 * 16 * 24 * 2 + 7 * (16 * 24 * 2 + 10)  # oof, test, csv
+    free = SimpleNamespace(free=needed - 1)
+    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda path: free)
+    options = Options(overrides=("train.epochs=1",), precision="fp32", threads=1)
+    with pytest.raises(UserError, match="make room"):
+        pipeline.run("tiny", options, "pack", Console(quiet=True))
+    assert not list((tmp_path / "runs" / "tiny").glob("small-*/fold*"))
+    free.free = needed
+    assert pipeline.run("tiny", options, "pack", Console(quiet=True)).failures == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -26,16 +27,18 @@ def _bits(root: Path) -> dict[str, str]:
 
 def _interrupted_equals_undisturbed(tmp_path: Path, kills: int, seed: int) -> None:
     calm, shaken = make_project(tmp_path / "calm"), make_project(tmp_path / "shaken")
+    began = time.monotonic()
     podium_json(calm, *LONG)
+    whole = time.monotonic() - began
     moments = random.Random(seed)
     killed = 0
     for _ in range(kills):
         process = start(shaken, *LONG)
-        # starting takes some three seconds, training four more per fold
-        killed += kill_after(process, moments.uniform(2.5, 6.5))
+        # of which starting takes about a fifth: some kills come before the training, most in the middle of it
+        killed += kill_after(process, moments.uniform(0.15, 0.5) * whole)
     done = podium(shaken, *LONG, "--json")
     assert done.returncode == 0, done.stderr
-    assert killed >= kills - 2
+    assert killed >= 3
     assert _bits(shaken) == _bits(calm)
     assert len(_bits(calm)) == 3 * 3 + 1 + 1 + 1  # weights, oof, stats of 3 folds; blend's stats; test; submission
     leftovers = [path for path in (shaken / "runs").rglob("*") if ".partial." in path.name or path.name == "last.pt"]

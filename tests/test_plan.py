@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from podium.config import Competition, Recipe, load_competition, load_recipe
+from podium.config import Competition, Recipe
+from podium.config_file import load_competition, load_recipe
 from podium.jobs import Job, Site
 from podium.plan import Plan, Sizes, plan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from podium import metrics
 from podium import plan as planning
 from podium.blend import uniform
 from podium.blend.oof import Oof, merge
-from podium.config import find
+from podium.config_file import find, write_yaml
 from podium.engines import local
 from podium.errors import UserError
 from podium.jobs import Job, Site
@@ -144,10 +145,16 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     plan = make_plan(prepared, options, say, measure=not dry_run)
     if dry_run:
         return Done(plan, None)
+    _check_room(plan, prepared.workspace.out)
     plan_path = prepared.workspace.runs(prepared.name) / "plan.json"
     write_json(
         plan_path, {"competition": name, "options": options.to_json(), "left_out": plan.left_out, "notes": plan.notes}
     )
+    for planned in plan.runs:
+        settings = {"competition": prepared.competition, "recipe": planned.recipe}
+        write_yaml(
+            planned.folder / "settings.yaml", {key: value.model_dump(mode="json") for key, value in settings.items()}
+        )
     jobs = [job for job in plan.jobs if until != "train" or job.kind != "test"]
     outcomes = _work(plan, jobs, options, started, console)
     failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status == "failed"}
@@ -158,8 +165,21 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     whole = [run for run in plan.runs if all(outcomes[name].status in ("done", "cached") for name in _names(run, jobs))]
     if not whole:
         return Done(plan, None, failures, user_errors)
-    board = _finish(prepared, plan, whole, options, failures, until, started)
+    board = _finish(prepared, plan, whole, failures, until, started)
     return Done(plan, board, failures, user_errors)
+
+
+def _check_room(plan: Plan, out: Path) -> None:
+    """A disk that fills up in the middle of a run costs hours; what predictions are still to come is known before."""
+    volumes = [job for job in plan.jobs if job.kind != "train"]
+    to_come = sum(job.result.done is None for job in volumes) / max(1, len(volumes))
+    folder = next(path for path in (out, *out.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if free < plan.disk_bytes * to_come:
+        raise UserError(
+            f"{out}: {plan.disk_bytes * to_come / 1e9:.1f} GB will be needed for predictions and {free / 1e9:.1f} GB are "
+            "free; make room, train fewer --models, or choose another disk with --out"
+        )
 
 
 def _names(run: Run, jobs: Sequence[Job]) -> list[str]:
@@ -184,7 +204,6 @@ def _finish(
     prepared: Prepared,
     plan: Plan,
     runs: list[Run],
-    options: Options,
     failures: dict[str, str],
     until: str,
     started: float,
@@ -250,7 +269,7 @@ def _facts(run: Run) -> dict[str, Any]:
 def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row: boards.Row) -> str:
     """Pack the blend's test labels, unless this very blend was packed before and the file is still as it was."""
     record_path = blend.folder / "packed.json"
-    tests = [key.hash for run in runs for key in [run.test[1]]]
+    tests = [run.test[1].hash for run in runs]
     record = read_json(record_path)
     if record and record["tests"] == tests and _unchanged(Path(record["file"]), record["sha256"]):
         return str(record["file"])

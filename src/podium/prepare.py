@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from podium.config import Competition, Recipe, check_rules, find, load_competition, load_recipe, split_overrides
+from podium.config import Competition, Recipe, check_rules
+from podium.config_file import find, load_competition, load_recipe, split_overrides
 from podium.data.locate import Origin, locate
 from podium.data.npz import open_dataset
 from podium.data.outliers import duplicate_groups, find_outliers

@@ -28,6 +28,7 @@ from podium.training.optim import Average, optimiser, rate
 from podium.training.source import Resident
 
 WEIGHTS = "weights.safetensors"
+PROBE_SECONDS = 1.0
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -184,24 +185,22 @@ def probe(competition: Competition, recipe: Recipe, source: Resident, machine: M
     views = recipe.predict.views
     images = source.images[: batch_size(views, machine)]
     train()  # the first steps also choose and compile kernels
-    train_rate = len(batches) * source.batch / _time(train, machine)
+    train_rate = len(batches) * source.batch * _per_second(train, machine)
     trainer.model.eval()
     predict_batch([trainer.model], images, views, machine)
-    repeats = 4
-    predict_rate = (
-        repeats
-        * len(images)
-        / _time(lambda: [predict_batch([trainer.model], images, views, machine) for _ in range(repeats)], machine)
-    )
+    predict_rate = len(images) * _per_second(lambda: predict_batch([trainer.model], images, views, machine), machine)
     return train_rate, predict_rate
 
 
-def _time(work: Callable[[], Any], machine: Machine) -> float:
-    start = time.perf_counter()
-    work()
-    if machine.torch_device.type == "cuda":
-        torch.cuda.synchronize(machine.torch_device)
-    return time.perf_counter() - start
+def _per_second(work: Callable[[], Any], machine: Machine) -> float:
+    """How often ``work`` runs in a second, from as many runs as fit into a second or so, at least one."""
+    start, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - start < PROBE_SECONDS:
+        work()
+        count += 1
+        if machine.torch_device.type == "cuda":
+            torch.cuda.synchronize(machine.torch_device)
+    return count / (time.perf_counter() - start)
 
 
 def _length(

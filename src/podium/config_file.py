@@ -1,0 +1,196 @@
+"""Settings from YAML files, with errors that name file, key and way out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from podium.config import Competition, Recipe, Settings
+from podium.errors import UserError, did_you_mean
+from podium.store import write_atomically
+
+
+def load_competition(path: Path, overrides: Sequence[str] = ()) -> Competition:
+    """Read a competition's YAML; ``overrides`` are ``key.key=value`` texts."""
+    return _validate(Competition, _override(read_yaml(path), overrides), path)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe's YAML; ``like: other`` takes another recipe of the same folder as its defaults, once.
+
+    The ``net`` section is inherited only where its name stays the same.
+    """
+    raw = read_yaml(path)
+    like = raw.pop("like", None)
+    if like is not None:
+        parent_path = path.parent / f"{like}.yaml"
+        if parent_path == path:
+            raise UserError(
+                f"{path}: key 'like': a recipe cannot inherit from itself; {did_you_mean('', _names(path.parent))}"
+            )
+        if not parent_path.is_file():
+            raise UserError(
+                f"{path}: key 'like': there is no recipe '{like}'; {did_you_mean(str(like), _names(path.parent))}"
+            )
+        parent = read_yaml(parent_path)
+        if "like" in parent:
+            raise UserError(
+                f"{path}: key 'like': '{like}' itself has a 'like'; inherit from '{parent['like']}', recipes inherit once"
+            )
+        ours, theirs = raw.get("net"), parent.get("net")
+        if (
+            isinstance(ours, dict)
+            and isinstance(theirs, dict)
+            and ours.get("name", theirs.get("name")) != theirs.get("name")
+        ):
+            parent.pop("net")  # another net shares none of its parent's options
+        raw = _merge(parent, raw)
+    raw = {"name": path.stem} | raw
+    if raw["name"] != path.stem:
+        raise UserError(f"{path}: key 'name': a recipe is called as its file, '{path.stem}'; remove the key")
+    return _validate(Recipe, _override(raw, overrides), path)
+
+
+def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Sort ``--set`` texts into those for the competition and those for the recipes, by their first key."""
+    ours: dict[str, list[str]] = {"competition": [], "recipe": []}
+    for text in overrides:
+        key = text.partition("=")[0].strip().split(".")[0]
+        if key in Competition.model_fields and key != "name":
+            ours["competition"].append(text)
+        elif key in Recipe.model_fields and key != "name":
+            ours["recipe"].append(text)
+        else:
+            allowed = [k for k in (*Recipe.model_fields, *Competition.model_fields) if k != "name"]
+            raise UserError(f"--set {text}: unknown key '{key}'; {did_you_mean(key, allowed)}")
+    return ours["competition"], ours["recipe"]
+
+
+def find(folder: Path, name: str, what: str) -> Path:
+    """The file ``name``.yaml in ``folder``, or an error with the nearest spelling."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"no {what} '{name}' in {folder}; {did_you_mean(name, _names(folder))}")
+    return path
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping; a key given twice is an error."""
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: holds {type(raw).__name__} where a mapping of keys to values is expected")
+    return raw
+
+
+def write_yaml(path: Path, value: dict[str, Any]) -> None:
+    """Write settings as they were resolved: over defaults, ``like`` and ``--set``."""
+    write_atomically(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """yaml.safe_load, except that a key given twice is refused instead of the last one winning, and so is one that is not text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *anchor
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is not text; quote it", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 1e-3 as text; people mean the number.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _override(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    for text in overrides:
+        dotted, equals, value = text.partition("=")
+        keys = [key.strip() for key in dotted.split(".")]
+        if not equals or not all(keys):
+            raise UserError(f"--set {text}: expected key.key=value, for example train.epochs=5")
+        try:
+            parsed = yaml.load(value, Loader=_StrictLoader)
+        except (yaml.YAMLError, ValueError):
+            raise UserError(f"--set {text}: '{value}' is not a YAML value; quote it") from None
+        for key in reversed(keys):
+            parsed = {key: parsed}
+        raw = _merge(raw, parsed)
+    return raw
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def _validate(model: type[Model], raw: dict[str, Any], path: Path) -> Model:
+    try:
+        # strict, so that "5" or true is no number; by way of JSON, whose lists may become tuples all the same
+        return model.model_validate_json(json.dumps(raw, default=str), strict=True)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(model, error)}") from None
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    """The first problem of a validation as one sentence: key, what is wrong, what is allowed."""
+    problem = error.errors()[0]
+    where = [part for part in problem["loc"] if not str(part).startswith("function-")]
+    key = ".".join(str(part) for part in where)
+    if problem["type"] == "extra_forbidden":
+        allowed = _fields(model, where[:-1])
+        return f"unknown key '{key}'; {did_you_mean(str(where[-1]), allowed)}"
+    if problem["type"] == "missing":
+        return f"key '{key}' is missing"
+    if problem["type"] == "value_error":
+        name, _, text = problem["msg"].removeprefix("Value error, ").partition(":")
+        return f"key '{key}.{name}':{text}" if key else f"key '{name}':{text}"
+    if problem["type"] == "literal_error":
+        allowed = [word.strip(" '") for word in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        return f"key '{key}': '{problem['input']}' is not allowed; {did_you_mean(str(problem['input']), allowed)}"
+    said = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"key '{key}': {said}, found {problem['input']!r}"
+
+
+def _fields(model: type[BaseModel], where: Sequence[str | int]) -> list[str]:
+    for part in where:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
