@@ -12,11 +12,13 @@ from podium.report.board import Board
 
 def print_board(board: Board, console: Console) -> None:
     """The table of models and blend, what it means, and where the submission is."""
-    classes = list(board.rows[0].per_class) if board.rows else []
+    # an unscored class has no value anywhere, and terminals are narrow
+    names = list(board.rows[0].per_class) if board.rows else []
+    classes = [name for name in names if any(row.per_class[name] is not None for row in board.rows)]
     table = Table(title=f"{board.competition}: out-of-fold {board.metric}, {_folds(board)}", title_justify="left")
     table.add_column("model")
     table.add_column("score", justify="right")
-    table.add_column("90 % interval", justify="right")
+    table.add_column("90 % interval", justify="right", no_wrap=True)
     for name in classes:
         table.add_column(name, justify="right")
     table.add_column("epochs", justify="right")
@@ -25,7 +27,7 @@ def print_board(board: Board, console: Console) -> None:
         style = "bold" if row.kind == "blend" else None
         values = [_number(row.per_class[name]) for name in classes]
         spent = [f"{row.epochs:.1f}" if row.epochs else "", f"{row.minutes:.1f}" if row.minutes else ""]
-        table.add_row(row.name, f"{row.score:.4f}", f"{row.low:.3f} – {row.high:.3f}", *values, *spent, style=style)
+        table.add_row(row.name, f"{row.score:.4f}", f"{row.low:.3f}–{row.high:.3f}", *values, *spent, style=style)
     console.print(table)
     if board.choice is not None:
         best = board.choice
