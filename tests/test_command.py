@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,37 @@ def test_changed_predictions_are_noticed(tmp_path: Path) -> None:
     np.save(stats, values[::-1])
     refused = podium(root, "run", "tiny", *FAST)
     assert refused.returncode == 2 and str(stats) in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_what_was_made_of_other_weights_is_made_anew(tmp_path: Path) -> None:
+    """Training a fold again under the same key may give other weights: what came of the old ones is not mixed in."""
+    root = make_project(tmp_path)
+    first = podium_json(root, "run", "tiny", *FAST)
+    run = next((root / "runs" / "tiny").glob("small-*"))
+    shutil.rmtree(run / "fold1")
+    state = json.loads((run / "fold0" / "state.json").read_text())
+    state["length"]["steps"] -= 1  # another machine, another number of steps
+    (run / "fold1").mkdir()
+    (run / "fold1" / "state.json").write_text(json.dumps(state))
+    second = podium_json(root, "run", "tiny", *FAST)
+    assert [row["score"] for row in second["rows"]] != [row["score"] for row in first["rows"]]
+    assert second["rows"][0]["score"] == second["rows"][1]["score"]  # one model: it is the blend
+    assert second["submission"] != first["submission"]
+    weights = [
+        json.loads((run / f"fold{k}" / "done.json").read_text())["files"]["weights.safetensors"]["sha256"]
+        for k in range(3)
+    ]
+    assert json.loads(next(run.glob("test-*/done.json")).read_text())["weights"] == weights
+
+
+def test_a_changed_submission_format_is_packed_anew_and_nothing_else(tmp_path: Path) -> None:
+    root = make_project(tmp_path)
+    first = podium_json(root, "run", "tiny", *FAST)
+    second = podium_json(root, "run", "tiny", *FAST, "--set", "submission.id=Id")
+    assert second["submission"] != first["submission"] and second["rows"] == first["rows"]
+    assert Path(second["submission"]).read_text().startswith("Id,0,1,")
+    # without options, later verbs take the last run's: the budget's workers and overrides too
+    assert podium_json(root, "pack", "tiny")["submission"] == second["submission"]
 
 
 def test_some_folds_only(tmp_path: Path) -> None:

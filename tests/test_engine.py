@@ -108,7 +108,7 @@ def test_a_job_behind_its_budget_gets_less_and_one_ahead_gets_more(
 def test_a_disk_without_room_is_noticed_before_the_first_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: list[Job]
 ) -> None:
-    needed = 24 * 4 * 16 * 24 * 2 + 7 * 4 * 16 * 24 * 2 + 7 * (16 * 24 * 2 + 10)  # oof, test, csv
+    needed = (24 + 7) * 4 * 16 * 24 * 2  # out-of-fold and test probabilities
     free = SimpleNamespace(free=needed - 1)
     monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda path: free)
     options = Options(overrides=("train.epochs=1",), precision="fp32", threads=1)

@@ -303,7 +303,7 @@ def test_hand_made_files_are_accepted(tmp_path, content):
     [
         (
             HEAD.replace("d\n", "e\n") + ROWS,
-            r"made for other data \(data_id e, here d\); delete the file or run `podium fold`",
+            r"made for other data \(data_id e, here d\); delete the file and run the command again",
         ),
         (ROWS + "a,0,soil,0,\n", "line 6: id 'a' is there twice"),
         (HEAD + ROWS + "e,5,soil,0,\n", "line 8: id 'e' is not in the data"),

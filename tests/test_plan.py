@@ -95,7 +95,15 @@ def test_what_changes_a_result_changes_its_key_and_nothing_else_does() -> None:
     assert {name for name in few if few[name] != everything[name]} == {"residual_unet test", "unet_resnet18 test"}
 
 
-def test_needs_grow_with_models() -> None:
+def test_predictions_need_disk_by_job() -> None:
     made = _plan()
-    volumes = 2 * 1500 * 5 * 8192 * 2
-    assert made.disk_bytes == volumes + 500 * (8192 * 2 + 10)
+    assert set(made.disk) == {job.name for job in made.jobs if job.kind != "train"}
+    assert made.disk["residual_unet fold 3 oof"] == 200 * 5 * 8192 * 2
+    assert made.disk["unet_resnet18 test"] == 500 * 5 * 8192 * 2
+
+
+def test_workers_that_do_not_divide_the_jobs_leave_the_last_round_its_time() -> None:
+    """5 folds of one recipe on 2 workers are 3 rounds, on 4 workers 2."""
+    rates = {"residual_unet": 10.0, "unet_resnet18": 0.1}
+    assert _plan(budget=2000.0, workers=2, rates=rates).seconds == pytest.approx(1960 / 3, abs=0.1)
+    assert _plan(budget=2000.0, workers=4, rates=rates).seconds == pytest.approx(1960 / 2, abs=0.1)

@@ -35,7 +35,7 @@ Models = Annotated[
 FoldList = Annotated[Optional[str], typer.Option("--folds", metavar="0,1", help="Only these folds; default: all.")]  # noqa: UP045
 Budget = Annotated[
     str | None,
-    typer.Option("--budget", metavar="30m", help="End the WHOLE run within this time; default: the recipes' epochs."),
+    typer.Option("--budget", metavar="30m", help="Time for the WHOLE run; default: the recipes' epochs."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the training; the folds have their own.")]
 Data = Annotated[Optional[Path], typer.Option("--data", metavar="DIR", help="Where the competition's file lies.")]  # noqa: UP045
@@ -225,15 +225,15 @@ def _print_plan(plan: Any, as_json: bool) -> None:
         [
             job.name,
             job.kind,
-            "done" if job.result.done else "to do",
+            "done" if job.done else "to do",
             "" if job.seconds is None else f"{job.seconds:.0f}",
         ]
         for job in plan.jobs
     ]
     print_table(f"Plan for {plan.site.name}", ["job", "kind", "state", "seconds"], rows, _results())
-    needs = f"needs about {plan.disk_bytes / 1e9:.1f} GB of disk and {plan.memory_bytes / 1e9:.1f} GB of memory"
+    needs = f"needs about {sum(plan.disk.values()) / 1e9:.1f} GB of disk and {plan.memory_bytes / 1e9:.1f} GB of memory"
     _results().print(
-        needs if plan.budget is None else f"{needs}; ends within {plan.budget / 60:.0f} minutes", highlight=False
+        needs if plan.budget is None else f"{needs}; takes about {plan.budget / 60:.0f} minutes", highlight=False
     )
     for note in plan.notes:
         _results().print(f"note: {note}", markup=False, highlight=False)

@@ -50,7 +50,7 @@ def load(path: Path, ids: Sequence[str] | np.ndarray, data_id: str) -> Folds:
     """
     head, lines = _read(path)
     known = {name: i for i, name in enumerate(np.asarray(ids, np.str_).tolist())}
-    mend = "delete the file or run `podium fold` to make it anew"
+    mend = "delete the file and run the command again, it is made anew"
     if head.get("data_id", data_id) != data_id:
         raise UserError(f"{path}: was made for other data (data_id {head['data_id']}, here {data_id}); {mend}")
     found: dict[str, tuple[int, int, str, str]] = {}

@@ -12,7 +12,7 @@ import numpy as np
 
 from podium.config import Competition, Recipe
 from podium.errors import UserError
-from podium.store import Folder, Key, verify, write_json
+from podium.store import DONE, Folder, Key, read_json, verify, write_json
 
 if TYPE_CHECKING:  # torch is imported in the workers only
     from podium.data.part import Dataset
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch is imported in the workers only
 Emit = Callable[[dict[str, Any]], None]
 VERSIONS = {"run": 1, "fold": 1, "oof": 1, "test": 1, "blend": 1}
 """Raised by hand when the code of a kind changes what its results mean."""
-OOF, TEST, STATS = "oof.npy", "test.npy", "stats.npy"
+OOF, TEST, STATS, WEIGHTS = "oof.npy", "test.npy", "stats.npy", "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,22 @@ class Job:
     def result(self) -> Folder:
         """Its result on disk."""
         return Folder(Path(self.folder), self.key)
+
+    @property
+    def done(self) -> dict[str, Any] | None:
+        """What its finished result says of itself; None too where it was made of weights that are no longer there.
+
+        With a budget, and on a GPU, training the same fold again gives other weights under the same key.
+        """
+        if self.kind == "probe":
+            return None
+        record = self.result.done
+        return record if record is not None and record.get("weights", []) == self.weights_now() else None
+
+    def weights_now(self) -> list[str | None]:
+        """The checksums of the weights that it predicts with, None for those that are not there."""
+        records = [read_json(Path(path) / DONE) for path in self.weights]
+        return [record["files"][WEIGHTS]["sha256"] if record else None for record in records]
 
 
 def run_key(
@@ -139,7 +155,7 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
         return _probe(job, competition, recipe, dataset, folds, machine)
     folder = job.result
     with folder.lock():
-        if (done := folder.done) is not None:
+        if (done := job.done) is not None:
             return done
         write_json(folder.file("job.json"), job.to_json())
         if job.kind == "train":
@@ -189,7 +205,6 @@ def _load_nets(job: Job, competition: Competition, recipe: Recipe, dataset: Data
     import torch
 
     from podium.inference.predict import load
-    from podium.training.fold import WEIGHTS
 
     torch.set_num_threads(machine.threads)
     channels = int(dataset.train.images.shapes[0, 0])
@@ -231,7 +246,9 @@ def _predict_oof(
     stats = metric.stats(dataset.train.targets.stacked[rows, 0], labels.stacked[:, 0])
     np.save(folder.file(STATS), stats)
     score = metric.score(stats)
-    folder.finish((OOF, index_of(path).name, STATS), score=score.value, machine=machine.describe())
+    folder.finish(
+        (OOF, index_of(path).name, STATS), score=score.value, weights=job.weights_now(), machine=machine.describe()
+    )
 
 
 def _predict_test(
@@ -253,4 +270,4 @@ def _predict_test(
         machine,
         emit,
     )
-    folder.finish((TEST, index_of(path).name), machine=machine.describe())
+    folder.finish((TEST, index_of(path).name), weights=job.weights_now(), machine=machine.describe())

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from podium.blend.oof import Oof, merge
 from podium.config_file import find, write_yaml
 from podium.engines import local
 from podium.errors import UserError
-from podium.jobs import Job, Site
+from podium.jobs import TEST, Job, Site
 from podium.plan import Plan, Run, Sizes
 from podium.prepare import Options, Prepared, Say, prepare
 from podium.report import board as boards
 from podium.report.board import Board
 from podium.report.progress import Display
-from podium.store import Key, read_json, sha256_of, write_json
+from podium.store import Folder, Key, read_json, sha256_of, write_json
 from podium.submission.ledger import git_state
 from podium.submission.pack import pack
 from podium.workspace import find_workspace
@@ -106,7 +105,6 @@ def _rates(prepared: Prepared, site: Site, fold: int, say: Say, measure: bool) -
             "device": site.device,
             "precision": site.precision,
             "threads": site.threads,
-            "node": platform.node(),
             "cores": os.cpu_count(),
         }
         keys[recipe.name] = Key("rate", 1, what | where).hash
@@ -121,9 +119,16 @@ def _rates(prepared: Prepared, site: Site, fold: int, say: Say, measure: bool) -
         for name, outcome in local.run(jobs).items():
             if outcome.status == "done":
                 known[keys[name]] = round(outcome.record["train_rate"], 1)
-            elif outcome.user:
-                raise UserError(outcome.error)
+            else:
+                say(
+                    f"note: {name} could not be measured ({outcome.error}); it is taken to fit\n{outcome.trace}".rstrip()
+                )
         write_json(path, known)
+    elif missing:
+        names = ", ".join(recipe.name for recipe in missing)
+        say(
+            f"note: this machine has not been measured yet with {names}; the plan takes it that the budget has room for all"
+        )
     return {name: known[key] for name, key in keys.items() if key in known}
 
 
@@ -145,18 +150,11 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     plan = make_plan(prepared, options, say, measure=not dry_run)
     if dry_run:
         return Done(plan, None)
-    _check_room(plan, prepared.workspace.out)
-    plan_path = prepared.workspace.runs(prepared.name) / "plan.json"
-    write_json(
-        plan_path, {"competition": name, "options": options.to_json(), "left_out": plan.left_out, "notes": plan.notes}
-    )
-    for planned in plan.runs:
-        settings = {"competition": prepared.competition, "recipe": planned.recipe}
-        write_yaml(
-            planned.folder / "settings.yaml", {key: value.model_dump(mode="json") for key, value in settings.items()}
-        )
     jobs = [job for job in plan.jobs if until != "train" or job.kind != "test"]
-    outcomes = _work(plan, jobs, options, started, console)
+    _check_room(plan, jobs, prepared.workspace.out)
+    with _claimed(jobs):
+        _remember(prepared, plan, options)
+        outcomes = _work(plan, jobs, options, started, console)
     failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status == "failed"}
     for job_name, outcome in outcomes.items():
         if outcome.trace:
@@ -169,16 +167,44 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     return Done(plan, board, failures, user_errors)
 
 
-def _check_room(plan: Plan, out: Path) -> None:
+def _check_room(plan: Plan, jobs: list[Job], out: Path) -> None:
     """A disk that fills up in the middle of a run costs hours; what predictions are still to come is known before."""
-    volumes = [job for job in plan.jobs if job.kind != "train"]
-    to_come = sum(job.result.done is None for job in volumes) / max(1, len(volumes))
+    needed = sum(plan.disk[job.name] for job in jobs if job.name in plan.disk and job.done is None)
     folder = next(path for path in (out, *out.parents) if path.exists())
     free = shutil.disk_usage(folder).free
-    if free < plan.disk_bytes * to_come:
+    if free < needed:
         raise UserError(
-            f"{out}: {plan.disk_bytes * to_come / 1e9:.1f} GB will be needed for predictions and {free / 1e9:.1f} GB are "
+            f"{out}: {needed / 1e9:.1f} GB will be needed for predictions and {free / 1e9:.1f} GB are "
             "free; make room, train fewer --models, or choose another disk with --out"
+        )
+
+
+@contextmanager
+def _claimed(jobs: list[Job]) -> Iterator[None]:
+    """Claim what is to be made: two commands that want the same results must not each take a half."""
+    with ExitStack() as claims:
+        for job in jobs:
+            if job.kind != "oof" and job.done is None:
+                claims.enter_context(job.result.lock(".claim"))
+        yield
+
+
+def _remember(prepared: Prepared, plan: Plan, options: Options) -> None:
+    """Write down what was asked for, for later verbs, and the settings as they were resolved, for people."""
+    plan_path = prepared.workspace.runs(prepared.name) / "plan.json"
+    write_json(
+        plan_path,
+        {
+            "competition": prepared.competition.name,
+            "options": options.to_json(),
+            "left_out": plan.left_out,
+            "notes": plan.notes,
+        },
+    )
+    for planned in plan.runs:
+        settings = {"competition": prepared.competition, "recipe": planned.recipe}
+        write_yaml(
+            planned.folder / "settings.yaml", {key: value.model_dump(mode="json") for key, value in settings.items()}
         )
 
 
@@ -190,13 +216,12 @@ def _work(plan: Plan, jobs: list[Job], options: Options, started: float, console
     deadline = None
     if plan.budget is not None:
         # a continued run has only what is left to do ahead of it
-        ahead = sum(job.seconds or 0 for job in jobs if job.result.done is None) / options.workers
+        to_do = [job for job in jobs if job.seconds is not None and job.done is None]
+        finished = {job.name: local.Outcome("cached", done) for job in jobs if (done := job.done) is not None}
+        owed = sum(local.owed(job, finished) for job in jobs if job.seconds is None and job.name not in finished)
+        ahead = (plan.seconds or 0) * -(-len(to_do) // options.workers) + owed
         deadline = min(started + plan.budget - TAIL_SECONDS, time.monotonic() + ahead)
-    with ExitStack() as claims, Display(jobs, console, options.workers, deadline) as display:
-        # all or nothing, before anything starts: two commands that want the same results must not each take a half
-        for job in jobs:
-            if job.kind != "oof" and job.result.done is None:
-                claims.enter_context(job.result.lock(".claim"))
+    with Display(jobs, console, options.workers, deadline) as display:
         return local.run(jobs, options.workers, display, deadline)
 
 
@@ -269,9 +294,13 @@ def _facts(run: Run) -> dict[str, Any]:
 def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row: boards.Row) -> str:
     """Pack the blend's test labels, unless this very blend was packed before and the file is still as it was."""
     record_path = blend.folder / "packed.json"
-    tests = [run.test[1].hash for run in runs]
+    made_of = {
+        "test": [Folder(*run.test).file_sum(TEST) for run in runs],
+        "weights": blend.weights,
+        "submission": prepared.competition.submission.model_dump(),
+    }
     record = read_json(record_path)
-    if record and record["tests"] == tests and _unchanged(Path(record["file"]), record["sha256"]):
+    if record and record["made_of"] == made_of and _unchanged(Path(record["file"]), record["sha256"]):
         return str(record["file"])
     competition = prepared.competition
     labels = uniform.test_labels(runs, blend.weights, competition.unscored_index)
@@ -290,7 +319,7 @@ def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row:
         commit=commit,
         dirty=dirty,
     )
-    write_json(record_path, {"file": str(packed.path), "sha256": packed.sha256, "tests": tests})
+    write_json(record_path, {"file": str(packed.path), "sha256": packed.sha256, "made_of": made_of})
     return str(packed.path)
 
 
@@ -299,31 +328,32 @@ def _unchanged(path: Path, sha256: str) -> bool:
 
 
 def last_options(name: str, options: Options) -> Options:
-    """The options of the last run, for verbs that go on from it; machine settings and folders are those of now."""
-    workspace = find_workspace(options.out)
-    for folder in (workspace.runs(name), workspace.runs(f"{name}-sample")):
-        kept = read_json(folder / "plan.json")
-        if kept is not None:
-            old = Options.from_json(kept["options"])
-            return replace(
-                old,
-                out=options.out,
-                device=options.device,
-                precision=options.precision,
-                threads=options.threads,
-                workers=options.workers,
-            )
-    return options
+    """The options of the last run, for verbs that go on from it; only what is given now replaces them."""
+    kept = _newest(name, options.out, "plan.json")
+    if kept is None:
+        return options
+    old, default = Options.from_json(kept["options"]), Options()
+    machine = ("device", "precision", "threads", "workers")
+    now = {key: getattr(options, key) for key in machine if getattr(options, key) != getattr(default, key)}
+    return replace(old, out=options.out, **now)
 
 
 def last_board(name: str, out: Path | None) -> dict[str, Any]:
-    """The board of the last finished run, of the real data before the sample's."""
+    """The board of the last finished run, on real data or on the sample."""
     workspace = find_workspace(out)
     find(workspace.competitions, name, "competition")
-    for folder in (workspace.runs(name), workspace.runs(f"{name}-sample")):
-        kept: dict[str, Any] | None = read_json(folder / "board.json")
-        if kept is not None:
-            return kept
-    raise UserError(
-        f"{name}: there is no finished run in {workspace.out / 'runs'}; start one with: bash run_cv.sh {name}"
-    )
+    kept = _newest(name, out, "board.json")
+    if kept is None:
+        raise UserError(
+            f"{name}: there is no finished run in {workspace.out / 'runs'}; start one with: bash run_cv.sh {name}"
+        )
+    return kept
+
+
+def _newest(name: str, out: Path | None, file: str) -> dict[str, Any] | None:
+    """The newer one of the real data's and the sample's file."""
+    workspace = find_workspace(out)
+    paths = [workspace.runs(each) / file for each in (name, f"{name}-sample")]
+    there = [path for path in paths if path.is_file()]
+    found: dict[str, Any] | None = read_json(max(there, key=lambda path: path.stat().st_mtime_ns)) if there else None
+    return found

@@ -41,7 +41,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done. left_out: recipes that a budget has no room for, with the reason in ``notes``."""
+    """What will be done. left_out: recipes that a budget has no room for, with the reason in ``notes``.
+
+    disk: bytes that each prediction will take, by job.
+    """
 
     site: Site
     jobs: tuple[Job, ...]
@@ -52,7 +55,7 @@ class Plan:
     seconds: float | None
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
-    disk_bytes: int
+    disk: Mapping[str, int]
     memory_bytes: int
 
 
@@ -89,7 +92,8 @@ def plan(
         runs.append(run)
         jobs += its_jobs
     volume = len(competition.classes) * sizes.pixels * 2
-    disk = len(chosen) * (sizes.train + sizes.test) * volume + sizes.test * (sizes.pixels * 2 + 10)
+    per_fold = -(-sizes.train // competition.folds.count)
+    disk = {job.name: (sizes.test if job.kind == "test" else per_fold) * volume for job in jobs if job.kind != "train"}
     # resident images and targets, and torch itself with activations of a batch
     memory = workers * (sizes.train * sizes.pixels * (sizes.channels + 1) + 1_500_000_000)
     return Plan(
@@ -111,10 +115,11 @@ def _share(
     rows = sizes.train
 
     def epochs(recipe: Recipe, seconds: float) -> float:
-        return seconds * rates[recipe.name] / workers / rows if recipe.name in rates else float("inf")
+        return seconds * rates[recipe.name] / rows if recipe.name in rates else float("inf")
 
     for count in range(len(recipes), 0, -1):
-        seconds = round(available * min(workers, count * folds) / (count * folds), 1)
+        rounds = -(-count * folds // workers)  # jobs side by side end together, so the last round may have idle workers
+        seconds = round(available / rounds, 1)
         short = [recipe for recipe in recipes[:count] if epochs(recipe, seconds) < recipe.train.min_epochs]
         if not short or count == 1:
             break

@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What a command line may ask for; all but ``out``, ``dry_run`` and the machine's settings is kept for later verbs."""
+    """What a command line may ask for; all but ``out`` is kept for later verbs."""
 
     models: tuple[str, ...] = ()
     folds: tuple[int, ...] = ()
@@ -43,16 +43,14 @@ class Options:
 
     @property
     def asks(self) -> bool:
-        """Whether anything that ``to_json`` keeps differs from its default."""
-        return self.to_json() != Options().to_json()
+        """Whether anything but the folder and the machine's settings is asked for."""
+        machine = ("out", "device", "precision", "threads", "workers")
+        default = Options()
+        return any(getattr(self, key) != getattr(default, key) for key in asdict(self) if key not in machine)
 
     def to_json(self) -> dict[str, Any]:
-        """The part that says what is asked for, not where or on what machine."""
-        asked = {
-            key: value
-            for key, value in asdict(self).items()
-            if key in ("models", "folds", "budget", "seed", "sample", "overrides")
-        }
+        """All but the folder of the results. The machine's settings too: with a budget they decide what has room."""
+        asked = {key: value for key, value in asdict(self).items() if key != "out"}
         return asked | {"data": str(self.data.resolve()) if self.data else None}
 
     @classmethod

@@ -163,6 +163,10 @@ class Folder:
         write_json(self.path / DONE, record)
         return record
 
+    def file_sum(self, name: str) -> str:
+        """The checksum of one of its files, as ``finish`` recorded it."""
+        return str(read_done(self.path)["files"][name]["sha256"])
+
     def verify(self, *names: str) -> None:
         """``verify`` its files, after comparing its key."""
         _ = self.done

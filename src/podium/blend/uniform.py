@@ -14,7 +14,7 @@ from podium.data.part import Part
 from podium.data.ragged import Ragged
 from podium.decode import finish
 from podium.folds import Folds
-from podium.jobs import STATS, TEST, VERSIONS
+from podium.jobs import OOF, STATS, TEST, VERSIONS
 from podium.metrics import MeanIoU
 from podium.plan import Run
 from podium.store import Folder, Key, write_json
@@ -42,7 +42,8 @@ def make(
     folder = Folder(runs_folder / f"blend-{key.short}", key)
     rows = np.sort(np.concatenate([folds.rows(fold)[1] for fold in runs[0].oof]))
     with folder.lock():
-        if folder.done is None:
+        made_of = [Folder(path, key).file_sum(OOF) for run in runs for path, key in run.oof.values()]
+        if folder.done is None or folder.done["oof"] != made_of:
             stats = _stats(runs, list(weights.values()), competition, folds, part, metric, rows)
             np.save(folder.file(STATS), stats)
             models = {run.recipe.name: {"run": run.key.hash, "weight": weights[run.recipe.name]} for run in runs}
@@ -51,7 +52,7 @@ def make(
                 {"method": "uniform", "mean": "arithmetic", "models": models, "score": metric.value(stats)},
             )
             write_json(folder.file("decode.json"), {"unscored": competition.unscored, "steps": []})
-            folder.finish((STATS, "blend.json", "decode.json"))
+            folder.finish((STATS, "blend.json", "decode.json"), oof=made_of)
         folder.verify()
         return Blend(folder.path, key.hash, weights, rows, np.load(folder.file(STATS), allow_pickle=False))
 

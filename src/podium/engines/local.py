@@ -56,7 +56,7 @@ def run(
     """
     outcomes: dict[str, Outcome] = {}
     for job in jobs:
-        done = job.result.done if job.kind != "probe" else None
+        done = job.done
         if done is not None:
             outcomes[job.name] = Outcome("cached", done)
             on_event(job, {"event": "cached"})
@@ -167,14 +167,14 @@ def _allowance(
     to_come = [other for other in waiting if other.seconds is not None]
     planned = job.seconds + sum(other.seconds or 0 for other in to_come)
     # predictions that finished trainings have already been charged for, still to be made; jobs under way: half done, say
-    owed = sum(_owed(other, outcomes) for other in waiting if other.seconds is None)
+    promised = sum(owed(other, outcomes) for other in waiting if other.seconds is None)
     underway = sum((other.seconds or 0) / 2 for other in busy)
-    left = (deadline - time.monotonic()) * min(workers, len(to_come) + 1 + len(busy)) - owed - underway
+    left = (deadline - time.monotonic()) * min(workers, len(to_come) + 1 + len(busy)) - promised - underway
     low, high = STRETCH
     return job.seconds * min(high, max(low, left / planned))
 
 
-def _owed(job: Job, outcomes: dict[str, Outcome]) -> float:
+def owed(job: Job, outcomes: dict[str, Outcome]) -> float:
     """Seconds that a prediction will take, as the trainings it needs have measured."""
     total = 0.0
     for need in job.needs:

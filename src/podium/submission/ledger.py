@@ -105,10 +105,10 @@ def read(path: Path) -> list[dict[str, str]]:
 def git_state(root: Path) -> tuple[str, str]:
     """The commit of the code in ``root`` and whether it has changes, "yes" or "no"; empty where git knows nothing.
 
-    Files under submissions/ do not count: the ledger itself grows with every event.
+    Files under submissions/ and folds/ do not count: a run itself writes them.
     """
     commit = _git(root, "rev-parse", "--verify", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--", ".", ":(exclude)submissions")
+    changes = _git(root, "status", "--porcelain", "--", ".", ":(exclude)submissions", ":(exclude)folds")
     if commit is None or changes is None:
         return "", ""
     return commit, "yes" if changes else "no"

@@ -19,6 +19,7 @@ from podium.data.part import Part
 from podium.errors import UserError
 from podium.folds import Folds
 from podium.inference.predict import batch_size, predict_batch
+from podium.jobs import WEIGHTS
 from podium.losses import class_weights, cross_entropy
 from podium.randomness import stream
 from podium.store import Folder, read_json, write_atomically, write_json
@@ -27,7 +28,6 @@ from podium.training.machine import Machine
 from podium.training.optim import Average, optimiser, rate
 from podium.training.source import Resident
 
-WEIGHTS = "weights.safetensors"
 PROBE_SECONDS = 1.0
 Emit = Callable[[dict[str, Any]], None]
 
