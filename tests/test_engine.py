@@ -103,6 +103,11 @@ def test_a_job_behind_its_budget_gets_less_and_one_ahead_gets_more(
     done = {name: local.Outcome("done", {"prediction": {"oof": 5.0, "test": 15.0}}) for name in test.needs}
     assert allowance(345, done) == pytest.approx(100)
     assert local._allowance(test, [], [], {}, 1, now + 100) is None
+    # three jobs on two workers take two rounds, whichever of the first two is asked about; the last has the rest
+    one, two, three = trains
+    assert local._allowance(one, [two, three], [], {}, 2, now + 200) == pytest.approx(100)
+    assert local._allowance(two, [three], [one], {}, 2, now + 200) == pytest.approx(100)
+    assert local._allowance(three, [], [two], {}, 2, now + 90) == pytest.approx(90)
 
 
 def test_a_disk_without_room_is_noticed_before_the_first_training(

@@ -164,14 +164,13 @@ def _allowance(
     """The seconds that this job may take now, so that the whole run ends at its deadline."""
     if deadline is None or job.seconds is None:
         return None
-    to_come = [other for other in waiting if other.seconds is not None]
-    planned = job.seconds + sum(other.seconds or 0 for other in to_come)
-    # predictions that finished trainings have already been charged for, still to be made; jobs under way: half done, say
+    to_come = sum(other.seconds is not None for other in waiting)
+    rounds = -(-(1 + to_come + sum(other.seconds is not None for other in busy)) // workers)
+    # predictions that finished trainings have already been charged for, still to be made
     promised = sum(owed(other, outcomes) for other in waiting if other.seconds is None)
-    underway = sum((other.seconds or 0) / 2 for other in busy)
-    left = (deadline - time.monotonic()) * min(workers, len(to_come) + 1 + len(busy)) - promised - underway
+    left = deadline - time.monotonic() - promised / workers
     low, high = STRETCH
-    return job.seconds * min(high, max(low, left / planned))
+    return job.seconds * min(high, max(low, left / (rounds * job.seconds)))
 
 
 def owed(job: Job, outcomes: dict[str, Outcome]) -> float:
