@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import albumentations as A
@@ -27,7 +28,7 @@ from podium.data.npz import read
 from podium.data.part import Part
 from podium.training.fold import Trainer
 from podium.training.machine import Machine, detect
-from podium.training.source import Resident
+from podium.training.source import Batch, Resident
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -96,7 +97,7 @@ def rounds(
     device = machine.torch_device
     fixed = next(source.epoch(0, 0, 0, recipe.augment))
 
-    def batches(kind: str, epoch: int):  # type: ignore[no-untyped-def]
+    def batches(kind: str, epoch: int) -> Iterator[Batch]:
         if kind == "fixed":
             yield from [fixed] * steps
             return

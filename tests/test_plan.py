@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,8 +26,8 @@ def _mars(*overrides: str) -> tuple[Competition, list[Recipe]]:
 
 
 def _plan(
-    overrides: tuple[str, ...] = (), site: Site = SITE, folds: tuple[int, ...] = (0, 1, 2, 3, 4), **options
-) -> Plan:  # type: ignore[no-untyped-def]
+    overrides: tuple[str, ...] = (), site: Site = SITE, folds: tuple[int, ...] = (0, 1, 2, 3, 4), **options: Any
+) -> Plan:
     competition, recipes = _mars(*overrides)
     return plan(competition, recipes, folds, site, SIZES, Path("/runs"), "data", "folds", **options)
 

@@ -18,6 +18,7 @@ from podium import plan as planning
 from podium.blend import uniform
 from podium.blend.oof import Oof, merge
 from podium.config_file import find, write_yaml
+from podium.cores import cores
 from podium.engines import local
 from podium.errors import UserError
 from podium.jobs import TEST, Job, Site
@@ -57,7 +58,7 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
         str(prepared.folds_path),
         options.device,
         options.precision,
-        options.threads or (_threads(options.workers) if options.workers > 1 else None),
+        options.threads or (max(1, cores() // options.workers) if options.workers > 1 else None),
     )
     channels, height, width = dataset.train.images.shapes[0].tolist()
     sizes = Sizes(int(folds.kept.sum()), len(dataset.test), height * width, channels)
@@ -80,11 +81,6 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
     for note in made.notes:
         say(f"note: {note}")
     return made
-
-
-def _threads(workers: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
 
 
 def _rates(prepared: Prepared, site: Site, fold: int, say: Say, measure: bool) -> dict[str, float]:

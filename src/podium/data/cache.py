@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import secrets
@@ -15,6 +14,7 @@ from pathlib import Path
 from podium.data.part import Dataset, Part
 from podium.data.ragged import Ragged, index_of
 from podium.errors import UserError
+from podium.store import sha256_of
 
 FILES = ("train_images.npy", "train_targets.npy", "test_images.npy")
 STALE_SECONDS = 6 * 3600
@@ -70,7 +70,7 @@ def _write(dataset: Dataset, folder: Path) -> None:
     for name, part in zip(FILES, (dataset.train.images, dataset.train.targets, dataset.test.images), strict=True):
         part.save(folder / name)
         for path in (folder / name, index_of(folder / name)):
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     with (folder / "done.json").open("w", encoding="utf-8") as file:  # last, and in a folder nobody looks into yet
         json.dump({"data_id": dataset.data_id, "files": files}, file, indent=1)
         file.flush()
@@ -103,18 +103,13 @@ def _fault(folder: Path, thorough: bool) -> str | None:
             wanted = record["files"][path.name]
             if path.stat().st_size != wanted["bytes"]:
                 return f"{path.name} has {path.stat().st_size} bytes where {wanted['bytes']} were written"
-            if thorough and _sha256(path) != wanted["sha256"]:
+            if thorough and sha256_of(path) != wanted["sha256"]:
                 return f"{path.name} is damaged (its checksum differs)"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"cannot be read ({type(error).__name__}: {error})"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sweep(cache: Path) -> None:

@@ -23,8 +23,6 @@ def main(pipe: connection.Connection) -> None:
             order = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
-        if order is None:
-            return
         try:
             answer: dict[str, Any] = {
                 "event": "done",

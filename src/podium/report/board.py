@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,13 +65,13 @@ def row(
     metric: MeanIoU,
     groups: np.ndarray,
     classes: Sequence[str],
-    facts: Mapping[str, float | str] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Row:
     """Score a model or a blend; groups: of all rows of the fold file."""
     score = metric.score(oof.stats)
     interval = bootstrap(metric.values, oof.stats, groups[oof.rows], RESAMPLES)
     per_class = dict(zip(classes, score.per_class, strict=True))
-    return Row(oof.name, kind, score.value, interval.low, interval.high, per_class, len(oof.rows), **(facts or {}))  # type: ignore[arg-type]
+    return Row(oof.name, kind, score.value, interval.low, interval.high, per_class, len(oof.rows), **(facts or {}))
 
 
 def choice(models: Sequence[Oof], metric: MeanIoU, fold_of: np.ndarray) -> Choice | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from podium.cores import cores
 from podium.errors import UserError
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,7 +52,7 @@ def detect(device: str = "auto", precision: str = "auto", threads: int | None = 
         raise UserError(
             f"--device {device}: torch {torch.__version__} sees no CUDA GPU here; use --device cpu or repair the driver"
         )
-    threads = threads or _cores()
+    threads = threads or cores()
     if device.startswith("cuda"):
         index = device.partition(":")[2] or "0"
         if device not in ("cuda", f"cuda:{index}") or not index.isdecimal() or int(index) >= torch.cuda.device_count():
@@ -67,10 +67,6 @@ def detect(device: str = "auto", precision: str = "auto", threads: int | None = 
     else:
         raise UserError(f"--device {device}: not a device; allowed: auto, cpu, cuda, cuda:0, ...")
     return Machine(device, name, threads, best if precision == "auto" else precision)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_field(field: str) -> str:
