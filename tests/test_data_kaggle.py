@@ -112,6 +112,20 @@ def test_what_is_there_already_stays(tmp_path: Path) -> None:
     assert (folder / "toy.npz").read_bytes() == b"data"
 
 
+@pytest.mark.parametrize("inner", ["", "cells/"])
+def test_a_folder_may_be_expected_too(tmp_path: Path, inner: str) -> None:
+    members = {f"{inner}train/images/1.png": b"data", f"{inner}train/masks/1.png": b"mask"}
+    if not inner:  # what lies at the top is meant, whatever lies deeper
+        members["copy/train/images/1.png"] = b"copy"
+    archive = zipped(tmp_path / "served.zip", members)
+    program(tmp_path, f'cp {archive} "$folder/$slug.zip"')
+    kaggle.download("the-slug", tmp_path / "toy", expect="train/images")
+    assert (tmp_path / "toy" / "train" / "images" / "1.png").read_bytes() == b"data"
+    assert sorted(path.name for path in (tmp_path / "toy").iterdir()) == (["train"] if inner else ["copy", "train"])
+    with pytest.raises(UserError, match=r"brought .*train/images/1\.png.*, not test/images; correct data or kaggle in"):
+        kaggle.download("the-slug", tmp_path / "new", expect="test/images")
+
+
 def test_expected_file_in_a_subfolder_or_not_at_all(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "served.zip", {"inner/toy.npz": b"data"})
     program(tmp_path, f'cp {archive} "$folder/$slug.zip"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +181,79 @@ def test_nothing_found_and_no_sample(root: Path) -> None:
     text = complaint(competition(name="glands"), root)
     assert str(root / "data" / "glands") in text and "no built-in sample" in text and "--data" in text
     assert "no built-in sample" in complaint(competition(name="glands"), root, sample=True)
+
+
+# ---------------------------------------------------------------- data that is not one npz file
+
+
+def other(**data: object) -> Competition:
+    """A competition of another format; it has no sample."""
+    masks = data["format"] == "folder"
+    return Competition.model_validate(
+        {
+            "name": "cells",
+            "task": "segmentation" if masks else "classification",
+            "kaggle": "cell-slug",
+            "data": data,
+            "classes": ["no", "yes"],
+            "metric": {"name": "mean_iou" if masks else "accuracy"},
+            "models": ["net"],
+        }
+    )
+
+
+PICTURES = {"format": "folder", "train": {"image": "train/images/{id}.png", "target": "train/masks/{id}.png"}}
+TABLE = {"format": "table", "train": {"file": "train.csv", "target": "label", "pixels": "pixel"}, "shape": [2, 2]}
+
+
+def test_a_folder_of_pictures_is_found_by_its_folder(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = other(**PICTURES)
+    text = complaint(config, root)
+    assert "cells: no train/images in" in text and "put the data into" in text
+    project = root / "data" / "cells"
+    (project / "train").mkdir(parents=True)
+    assert "no train/images" in complaint(config, root)
+    (project / "train" / "images").mkdir()
+    assert locate(config, root) == Origin("project", project, "cells")
+    given = tmp_path / "given"
+    (given / "cells" / "train" / "images").mkdir(parents=True)
+    for folder in (given, given / "cells"):
+        assert locate(config, root, data=folder) == Origin("given", given / "cells", "cells")
+    (tmp_path / "empty").mkdir()
+    text = complaint(config, root, data=tmp_path / "empty")
+    assert "holds nothing where train/images (or cells/train/images) is expected; put it there" in text
+    (given / "a.png").touch()
+    text = complaint(config, root, data=given / "a.png")
+    assert "is a file named otherwise than train/images; name the folder that holds it" in text
+    assert "there is no built-in sample; name the folder" in complaint(config, root, sample=True)
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.csv.gz"])
+def test_a_table_may_be_compressed(root: Path, tmp_path: Path, name: str) -> None:
+    config = other(**TABLE)
+    project = root / "data" / "cells"
+    project.mkdir(parents=True)
+    assert "no train.csv in" in complaint(config, root)
+    (project / name).touch()
+    assert locate(config, root) == Origin("project", project, "cells")
+    assert locate(config, root, data=root / "data") == Origin("given", project, "cells")
+
+
+def test_a_download_must_bring_what_is_expected(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
+
+    def brings(*paths: str) -> Callable[[str, Path], None]:
+        def download(slug: str, folder: Path) -> None:
+            for path in paths:
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).touch()
+
+        return download
+
+    config = other(**PICTURES)
+    text = complaint(config, root, download=brings("train/wrong/1.png"), notify=lambda text: None)
+    assert "the download of 'cell-slug' brought train instead of train/images; correct the data section" in text
+    found = locate(config, root, download=brings("train/images/1.png"), notify=lambda text: None)
+    assert found == Origin("download", root / "data" / "cells", "cells")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from podium.audit.drops import find_drops, same
 from podium.config_file import load_competition
-from podium.data.npz import read
-from podium.data.outliers import duplicate_groups, find_outliers
 from podium.data.part import Part
 from podium.data.sample import is_sample, sample_of_this_version, write_sample
 from podium.errors import UserError
+from project import read
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "competitions" / "mars.yaml"
 
@@ -40,16 +40,19 @@ def test_format_is_the_competitions(folder: Path) -> None:
 
 
 def test_exactly_the_planted_rows_are_outliers(train: Part) -> None:
-    found = find_outliers(train, ["background", "soil", "bedrock", "sand", "big_rock"], 0)
-    assert set(found.values()) == {"mask shared by 10 different pictures"}
-    assert len(found) == 10
-    rows = sorted(int(name) for name in found)
+    found = find_drops(train, 5, 0)
+    assert found.conflicts == ()
+    reasons = {name: reason for name, reason in found.reasons.items() if not reason.startswith("copy of ")}
+    assert set(reasons.values()) == {"mask shared by 10 different pictures"}
+    assert len(reasons) == 10
+    rows = sorted(int(name) for name in reasons)
     assert rows[0] < 60 and rows[-1] >= 180  # scattered
+    assert len(found.reasons) == 10 + 3  # and the second one of each pair of equal pictures
 
 
 def test_some_pictures_occur_twice_and_some_simple_masks_often(train: Part) -> None:
     assert train.targets is not None
-    groups = duplicate_groups(train)
+    groups = same(train.images)
     pairs = [np.flatnonzero(groups == group) for group in np.flatnonzero(np.bincount(groups) > 1)]
     assert len(pairs) == 3
     for one, other in pairs:

@@ -2,53 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from podium.config_base import NAME, Count, PositiveInt, Settings, Share
+from podium.config_data import NO_LABEL_NAME, AnyData, FolderData, TableData
+from podium.config_preprocess import Standardise, Steps, image_steps
 from podium.errors import UserError, did_you_mean
 
-PositiveInt = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-OWN_NETS = ("residual_unet",)
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_]*$"
-
-
-class Settings(BaseModel):
-    """Base of all settings: cannot be changed after reading, and a key nobody knows is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
+OWN_NETS = ("residual_unet", "small_cnn")
+CLASSIFIERS = ("small_cnn", "timm")
+"""Nets that predict labels; all others predict masks."""
 
 # ---------------------------------------------------------------- a competition: what is given
 
 
-class NpzRole(Settings):
-    """Where in an npz file a part lies: its key and, for stacked arrays, the index along axis 1."""
-
-    key: str
-    image: Count | None = None
-    target: Count | None = None
-
-
-class DataSettings(Settings):
-    """The competition's file and how to read it."""
-
-    format: Literal["npz"]
-    file: str
-    train: NpzRole
-    test: NpzRole
-    drop: Literal["auto", "none"] = "auto"
-    shape: tuple[PositiveInt, PositiveInt] | None = None
-    """Height and width that every image must have; not checked where absent."""
-
-
 class MetricSettings(Settings):
-    """The leaderboard's metric, by name."""
+    """The leaderboard's metric, by name. convention: of ``mean_iou`` only, how the unscored class is treated (``keras``)."""
 
-    name: Literal["mean_iou"]
-    convention: Literal["keras", "foreground", "masked"] = "keras"
+    name: Literal["mean_iou", "accuracy"]
+    convention: Literal["keras", "foreground", "masked"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("name") == "mean_iou" and raw.get("convention") is None:
+            return raw | {"convention": "keras"}
+        return raw
+
+    @model_validator(mode="after")
+    def _check(self) -> MetricSettings:
+        if self.convention is not None and self.name != "mean_iou":
+            raise ValueError(f"convention: does nothing with {self.name}; remove it")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.convention})" if self.convention else self.name
 
 
 class Rules(Settings):
@@ -58,12 +48,21 @@ class Rules(Settings):
 
 
 class FoldSettings(Settings):
-    """How the training rows are split."""
+    """How the training rows are split.
+
+    repeats: how many times, each time otherwise; for few images. strata: what the folds shall resemble each other in:
+    ``class`` of labels, ``class_presence`` or the share of ``foreground`` of masks; ``auto`` is the first that fits.
+    groups: what is never apart: ``duplicates`` (equal and nearly equal images), the ``column`` of ``data.groups``,
+    ``both`` of them joined; ``auto`` is all that is there. file: a fold file made by hand, taken as it is; its path
+    counts from the project's folder.
+    """
 
     count: Annotated[int, Field(ge=2, le=100)] = 5
     seed: Count = 0
-    strata: Literal["class_presence", "none"] = "class_presence"
-    groups: Literal["duplicates", "none"] = "duplicates"
+    repeats: Annotated[int, Field(ge=1, le=20)] = 1
+    strata: Literal["auto", "class", "class_presence", "foreground", "none"] = "auto"
+    groups: Literal["auto", "duplicates", "column", "both", "none"] = "auto"
+    file: str | None = None
 
 
 class SubmissionSettings(Settings):
@@ -75,18 +74,24 @@ class SubmissionSettings(Settings):
 
 
 class Competition(Settings):
-    """Everything about a competition that podium needs; one YAML file in configs/competitions."""
+    """Everything about a competition that podium needs; one YAML file in configs/competitions.
+
+    classes: in the order of their indices; of masks without an ``unscored`` class, the first is the background.
+    preprocess: the steps that every image goes through, in order; see ``config_preprocess``. first_id: the number of
+    the first test image where its ids are row numbers.
+    """
 
     name: Annotated[str, Field(pattern=NAME)]
-    task: Literal["segmentation"]
+    task: Literal["segmentation", "classification"]
     kaggle: str | None = None
-    data: DataSettings
+    data: AnyData
     classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
     unscored: str | None = None
+    preprocess: Steps = (Standardise(name="standardise"),)
     metric: MetricSettings
     rules: Rules = Rules()
     folds: FoldSettings = FoldSettings()
-    submission: SubmissionSettings
+    submission: SubmissionSettings | None = None
     models: Annotated[tuple[str, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -95,8 +100,34 @@ class Competition(Settings):
             raise ValueError("classes: every class is named once")
         if self.unscored is not None and self.unscored not in self.classes:
             raise ValueError(f"unscored: '{self.unscored}' is not a class; {did_you_mean(self.unscored, self.classes)}")
-        if self.data.train.target is None:
-            raise ValueError("data.train.target: missing; it is the index of the masks along axis 1")
+        values = getattr(self.data, "values", None) or {}
+        for name in values:
+            if name not in self.classes and not (name == NO_LABEL_NAME and isinstance(self.data, FolderData)):
+                raise ValueError(f"data.values: '{name}' is not a class; {did_you_mean(name, self.classes)}")
+        for name in self.classes if values else ():
+            if name not in values:
+                raise ValueError(f"data.values: class '{name}' has no value; add it")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Competition:
+        masks = self.task == "segmentation"
+        if masks and self.metric.name == "accuracy":
+            raise ValueError("metric.name: accuracy is of labels; with task: segmentation use mean_iou")
+        if not masks and self.metric.name == "mean_iou":
+            raise ValueError("metric.name: mean_iou is of masks; with task: classification use accuracy")
+        if not masks and self.unscored is not None:
+            raise ValueError("unscored: is for masks; remove it")
+        if _has_masks(self.data) not in (None, masks):
+            wanted = "masks" if masks else "labels"
+            raise ValueError(f"data.train: gives no {wanted}, which task: {self.task} needs; correct one of them")
+        if self.folds.strata not in ("auto", "none") and masks == (self.folds.strata == "class"):
+            allowed = "class_presence or foreground" if masks else "class"
+            raise ValueError(f"folds.strata: '{self.folds.strata}' does not fit task: {self.task}; use {allowed}")
+        if self.folds.groups in ("column", "both") and self.data.groups is None:
+            raise ValueError(f"folds.groups: '{self.folds.groups}' needs data.groups, which names the column; add it")
+        if self.data.groups is not None and self.data.groups.file is None and not isinstance(self.data, TableData):
+            raise ValueError("data.groups.file: missing; only with format: table it may be left out")
         return self
 
     @property
@@ -109,16 +140,48 @@ class Competition(Settings):
         """Index of the class that the metric leaves out, None where all are scored."""
         return None if self.unscored is None else self.classes.index(self.unscored)
 
+    @property
+    def strata(self) -> str:
+        """``folds.strata`` with ``auto`` resolved."""
+        if self.folds.strata != "auto":
+            return self.folds.strata
+        return "class" if self.task == "classification" else "class_presence"
+
+    @property
+    def grouping(self) -> frozenset[str]:
+        """``folds.groups`` resolved: any of ``duplicates`` and ``column``."""
+        if self.folds.groups == "auto":
+            return frozenset({"duplicates"} | ({"column"} if self.data.groups else set()))
+        return frozenset({"both": {"duplicates", "column"}, "none": set()}.get(self.folds.groups, {self.folds.groups}))
+
+    @property
+    def standardised(self) -> bool:
+        """Whether a net normalises by the statistics of its own training images."""
+        return len(image_steps(self.preprocess)) < len(self.preprocess)
+
+    @property
+    def first_id(self) -> int:
+        """The number of the first test image, where ids are row numbers."""
+        return self.submission.first_id if self.submission else 0
+
+
+def _has_masks(data: AnyData) -> bool | None:
+    """Whether a layout gives masks rather than labels; of an npz only its arrays tell: None."""
+    if isinstance(data, FolderData):
+        return data.train.target is not None
+    return data.train.rle is not None if isinstance(data, TableData) else None
+
 
 # ---------------------------------------------------------------- a recipe: what is trained
 
 
 class NetSettings(Settings):
-    """The network: one of ours, or any architecture of segmentation_models_pytorch with any timm encoder.
+    """The network: one of ours, any timm model, or any architecture of segmentation_models_pytorch with any timm encoder.
 
-    name: ``residual_unet``, or an smp architecture in lower case (``unet``, ``fpn``, ``segformer``, ...).
-    widths, dropout: of the residual U-Net; channels per level from full resolution down.
-    encoder, pretrained: of smp's architectures.
+    name: for masks ``residual_unet``, or an smp architecture in lower case (``unet``, ``fpn``, ``segformer``, ...);
+    for labels ``small_cnn`` or ``timm``.
+    widths, dropout: of our own nets; channels per level from full resolution down.
+    encoder, pretrained: of smp's architectures, and which model of timm.
     """
 
     name: str

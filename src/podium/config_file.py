@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -168,11 +168,16 @@ def _validate(model: type[Model], raw: dict[str, Any], path: Path) -> Model:
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
     """The first problem of a validation as one sentence: key, what is wrong, what is allowed."""
-    problem = error.errors()[0]
-    where = [part for part in problem["loc"] if not str(part).startswith("function-")]
+    problem, *others = error.errors()
+    where = _keys(model, problem["loc"])
+    for other in others:  # a section that may be a number too: what is wrong inside it says more
+        deeper = _keys(model, other["loc"])
+        if deeper[: len(where)] == where and len(deeper) > len(where):
+            problem, where = other, deeper
+            break
     key = ".".join(str(part) for part in where)
     if problem["type"] == "extra_forbidden":
-        allowed = _fields(model, where[:-1])
+        allowed = _fields(model, problem["loc"][:-1])
         return f"unknown key '{key}'; {did_you_mean(str(where[-1]), allowed)}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
@@ -182,15 +187,79 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     if problem["type"] == "literal_error":
         allowed = [word.strip(" '") for word in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
         return f"key '{key}': '{problem['input']}' is not allowed; {did_you_mean(str(problem['input']), allowed)}"
+    if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        tag = str(problem["ctx"]["discriminator"]).strip("'")
+        if problem["type"] == "union_tag_not_found":
+            return f"key '{key}.{tag}' is missing"
+        allowed = [word.strip(" '") for word in problem["ctx"]["expected_tags"].split(",")]
+        found = str(problem["ctx"]["tag"])
+        return f"key '{key}.{tag}': '{found}' is not allowed; {did_you_mean(found, allowed)}"
     said = problem["msg"][0].lower() + problem["msg"][1:]
     return f"key '{key}': {said}, found {problem['input']!r}"
 
 
-def _fields(model: type[BaseModel], where: Sequence[str | int]) -> list[str]:
+def _keys(model: type[BaseModel], where: Sequence[str | int]) -> list[str | int]:
+    """``where`` without pydantic's own words: which branch of a union it was in, and which function it had called."""
+    keys: list[str | int] = []
+    branches: tuple[Any, ...] = (model,)
     for part in where:
-        field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        model = inner
-    return list(model.model_fields)
+        fields = [branch.model_fields[str(part)] for branch in branches if str(part) in branch.model_fields]
+        if fields:
+            keys.append(part)
+            branches = tuple(item for field in fields for item in _models(field.annotation))
+        elif isinstance(part, int) or not _is_branch(str(part), branches):
+            keys.append(part)
+            if isinstance(part, str):
+                branches = ()
+        else:
+            narrowed = tuple(branch for branch in branches if str(part) in _names_of(branch))
+            branches = narrowed or branches
+    return keys
+
+
+def _is_branch(part: str, branches: tuple[Any, ...]) -> bool:
+    """Whether a part of an error's place is no key of the file: a union's branch or a validating function."""
+    words = (
+        "int",
+        "str",
+        "tuple",
+        "dict",
+        "constrained",
+        "function-",
+        "is-instance",
+        "nullable",
+        "list",
+        "lax-or-strict",
+    )
+    return part.startswith(words) or any(part in _names_of(branch) for branch in branches)
+
+
+def _names_of(model: type[BaseModel]) -> set[str]:
+    """How a union calls one of its models: by its class or by the values of its Literal fields."""
+    names = {model.__name__}
+    for field in model.model_fields.values():
+        if get_origin(field.annotation) is Literal:
+            names |= {str(value) for value in get_args(field.annotation)}
+    return names
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """All settings classes within a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _fields(model: type[BaseModel], where: Sequence[str | int]) -> list[str]:
+    """The keys that are allowed in the section ``where`` of a file."""
+    branches: list[type[BaseModel]] = [model]
+    for part in where:
+        if isinstance(part, int):
+            continue
+        narrowed = [branch for branch in branches if part in _names_of(branch) and part not in branch.model_fields]
+        if narrowed:
+            branches = narrowed
+            continue
+        fields = [branch.model_fields[part] for branch in branches if part in branch.model_fields]
+        branches = [item for field in fields for item in _models(field.annotation)]
+    return list(dict.fromkeys(name for branch in branches for name in branch.model_fields))

@@ -65,7 +65,7 @@ def download(slug: str, folder: Path, expect: str | None = None) -> None:
     """Download a competition's files and unpack them into ``folder``.
 
     They arrive in a temporary folder beside it and are renamed, so ``folder`` never holds half of them; what it
-    holds already stays as it is. ``expect`` is a file that must be among them, at the top or in one sub-folder
+    holds already stays as it is. ``expect`` is a file or folder that must be among them, at the top or in one sub-folder
     (whose contents are then taken). A failure is a UserError with the command line's words, without secrets.
     """
     beside = folder.with_name(f".{folder.name}-download-{os.getpid()}-{secrets.token_hex(4)}")
@@ -155,16 +155,16 @@ def _fetch(slug: str, folder: Path) -> None:
 
 
 def _holder(folder: Path, expect: str, slug: str) -> Path:
-    """The folder that holds ``expect``: ``folder`` or the only one below it that does."""
-    if (folder / expect).is_file():
+    """The folder that holds ``expect``, a file or a folder: ``folder`` or the only one below it that does."""
+    if (folder / expect).exists() or (folder / f"{expect}.gz").exists():
         return folder
-    found = sorted(folder.rglob(expect))
+    found = sorted([*folder.rglob(expect), *folder.rglob(f"{expect}.gz")])
     if len(found) == 1:
         return found[0].parents[len(PurePosixPath(expect).parts) - 1]
     held = ", ".join(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())[:8])
     raise UserError(
         f"Kaggle download of '{slug}' brought {held or 'no files'}, not {expect}; "
-        f"correct data.file or kaggle in the competition's configuration, or name the data's folder with --data"
+        f"correct data or kaggle in the competition's configuration, or name the data's folder with --data"
     )
 
 

@@ -76,6 +76,7 @@ def locate(
     if sample:
         return _sample(competition, root)
 
+    wanted = competition.data.expects
     places: list[tuple[Kind, Path]] = []
     if os.environ.get("PODIUM_DATA"):
         places.append(("environment", Path(os.environ["PODIUM_DATA"]).expanduser() / competition.name))
@@ -86,10 +87,10 @@ def locate(
         places += [("kaggle_input", inputs / competition.kaggle)]
         places += [("kaggle_input", inputs / "competitions" / competition.kaggle)]
     for kind, folder in places:
-        if (folder / competition.data.file).is_file():
+        if _there(folder, wanted):
             return _origin(kind, folder, competition)
         if kind == "environment":
-            notify(f"PODIUM_DATA: there is no {folder / competition.data.file}; looking further")
+            notify(f"PODIUM_DATA: there is no {folder / wanted}; looking further")
 
     found = kaggle.credentials() if competition.kaggle is not None else None
     if competition.kaggle is not None and found is not None:
@@ -97,51 +98,60 @@ def locate(
         if download is not None:
             download(competition.kaggle, project)
         else:
-            kaggle.download(competition.kaggle, project, expect=competition.data.file)
-        if not (project / competition.data.file).is_file():
+            kaggle.download(competition.kaggle, project, expect=wanted)
+        if not _there(project, wanted):
             raise UserError(
                 f"{project}: the download of '{competition.kaggle}' brought {_held(project)} instead of "
-                f"{competition.data.file}; correct data.file of the competition, or use --data or --sample"
+                f"{wanted}; correct the data section of the competition, or use --data or --sample"
             )
         return _origin("download", project, competition)
     if not has_sample(competition.name):
         looked = ", ".join(str(folder) for _, folder in places)
         raise UserError(
-            f"{competition.name}: no {competition.data.file} in {looked}, no Kaggle credentials and no built-in "
-            f"sample; put the file into {project} or name its folder with --data"
+            f"{competition.name}: no {wanted} in {looked}, no Kaggle credentials and no built-in "
+            f"sample; put the data into {project} or name their folder with --data"
         )
     return _sample(competition, root)
 
 
+def _there(folder: Path, wanted: str) -> bool:
+    """Whether a folder holds what is expected, a table perhaps compressed."""
+    return (folder / wanted).exists() or (wanted.endswith(".csv") and (folder / f"{wanted}.gz").is_file())
+
+
 def _origin(kind: Kind, folder: Path, competition: Competition) -> Origin:
-    generated = is_sample(folder / competition.data.file)
+    generated = is_sample(folder / competition.data.expects)
     return Origin(kind, folder, f"{competition.name}-sample" if generated else competition.name)
 
 
 def _given(competition: Competition, data: Path) -> Path:
-    wanted = competition.data.file
+    wanted = competition.data.expects
     data = data.expanduser()
     if data.is_file():
-        if data.name != Path(wanted).name:
-            raise UserError(
-                f"--data {data}: is a file named otherwise than {wanted}; rename it or add --set data.file={data.name}"
-            )
+        if data.name.removesuffix(".gz") != Path(wanted).name.removesuffix(".gz"):
+            key = {"npz": "data.file", "table": "data.train.file"}.get(competition.data.format)
+            rename = f"rename it or add --set {key}={data.name}" if key else "name the folder that holds it"
+            raise UserError(f"--data {data}: is a file named otherwise than {wanted}; {rename}")
         return data.parents[len(Path(wanted).parts) - 1]
     if not data.is_dir():
         raise UserError(f"--data {data}: no such folder; name the one that holds {wanted}, or use --sample")
     for folder in (data, data / competition.name):
-        if (folder / wanted).is_file():
+        if _there(folder, wanted):
             return folder
     raise UserError(
         f"--data {data}: holds {_held(data)} where {wanted} (or {competition.name}/{wanted}) is expected; "
-        f"put the file there, name another folder, or use --sample"
+        f"put it there, name another folder, or use --sample"
     )
 
 
 def _sample(competition: Competition, root: Path) -> Origin:
     """The sample in ``root``/data, written where it is missing or of another version; foreign files stay."""
     folder = root / "data" / f"{competition.name}-sample"
-    path = folder / competition.data.file
+    if not has_sample(competition.name):
+        raise UserError(
+            f"{competition.name}: there is no built-in sample; name the folder of the competition's data with --data"
+        )
+    path = folder / competition.data.expects
     if path.exists() and not is_sample(path):
         raise UserError(
             f"{path}: is not the built-in sample, or damaged, and is not overwritten; move it away, "

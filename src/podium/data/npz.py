@@ -1,92 +1,84 @@
-"""Competition files in npz format: read with checks, cast to uint8, identified by their content."""
+"""Competition files in npz format: read piece by piece with checks."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.lib import format as npy
 
-from podium.config import Competition
-from podium.data.cache import cached
-from podium.data.part import Dataset, Part
-from podium.data.ragged import Ragged
+from podium.config_data import NpzArray, NpzData, NpzRole
+from podium.data.chunk import NO_LABEL, PIXELS, Chunk, Chunks, Reading
 from podium.errors import UserError, did_you_mean
-
-READER_VERSION = 1
-"""Raised by hand when the same file would be read differently; part of ``data_id``."""
 
 CHUNK_BYTES = 2 << 20
 """Rows are decoded and checked in pieces of this size: they stay in the processor's cache and out of memory."""
 
 CHANNELS = (1, 3, 4)
+TOPS = {"uint8": 255, "uint16": 65535}
+Part = Literal["train", "test"]
 
 
-def read(competition: Competition, folder: Path) -> Dataset:
-    """Read the competition's npz from ``folder``.
+def files(data: NpzData, folder: Path) -> list[Path]:
+    """The files that reading depends on."""
+    return [folder / data.file]
 
-    Train and test may have any integer or floating dtype; every value must be a whole number within range.
-    Images become uint8 (N, C, H, W), masks uint8 (N, 1, H, W). Train ids are row numbers as text, test ids
-    the submission's first id plus the position. Whatever does not fit is a UserError with file, key and index.
+
+def read_train(data: NpzData, reading: Reading) -> Chunks:
+    """Images with their masks or labels; ids are row numbers.
+
+    The file may hold any integer or floating dtype; every value must fit ``data.dtype``, every target be a class.
+    Whatever does not fit is a UserError, or a bad row, with file, key and index.
     """
-    path = folder / competition.data.file
-    identity = data_id(competition, folder)
+    yield from _read(data, data.train, "train", 0, reading)
+
+
+def read_test(data: NpzData, reading: Reading) -> Chunks:
+    """Images; ids count from ``reading.first_id``."""
+    assert data.test is not None
+    yield from _read(data, data.test, "test", reading.first_id, reading)
+
+
+def _read(data: NpzData, role: NpzRole, part: Part, first_id: int, reading: Reading) -> Chunks:
+    path = reading.folder / data.file
     with _reading(path), zipfile.ZipFile(path) as archive:
-        images, targets = _read_train(_Array.find(archive, path, competition.data.train.key), competition)
-        test = _read_test(_Array.find(archive, path, competition.data.test.key), competition)
-    if images.shape[1:] != test.shape[1:]:
-        raise UserError(
-            f"{path}: images of key '{competition.data.train.key}' are {_size(images.shape)} and of key "
-            f"'{competition.data.test.key}' {_size(test.shape)} (C, H, W); both must be the same, resize one of them"
-        )
-    ids = np.arange(len(images)).astype(np.str_)
-    test_ids = (np.arange(len(test)) + competition.submission.first_id).astype(np.str_)
-    return Dataset(
-        train=Part("train", Ragged.stack(images, ids), Ragged.stack(targets, ids), identity),
-        test=Part("test", Ragged.stack(test, test_ids), None, identity),
-    )
-
-
-def data_id(competition: Competition, folder: Path) -> str:
-    """16 hex digits that stand for the file's bytes and for how they are read.
-
-    Where the file lies and what it is called do not matter, nor does ``drop``: no row is left out in reading.
-    """
-    path = folder / competition.data.file
-    how = {
-        "reader": READER_VERSION,
-        "data": competition.data.model_dump(mode="json", exclude={"drop", "file"}),
-        "classes": list(competition.classes),
-        "first_id": competition.submission.first_id,
-    }
-    with _reading(path), path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    digest.update(json.dumps(how, sort_keys=True, separators=(",", ":")).encode())
-    return digest.hexdigest()[:16]
-
-
-def open_dataset(
-    competition: Competition,
-    folder: Path,
-    cache: Path,
-    notify: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
-) -> Dataset:
-    """As ``read``, through a decoded, memory-mapped copy in ``cache``/<data_id>.
-
-    A copy that is missing is made, one that is damaged is made anew and ``notify`` told so.
-    """
-    return cached(cache, data_id(competition, folder), lambda: read(competition, folder), notify)
+        image = role.array("image")
+        assert image is not None
+        images = _Images.find(archive, path, part, image, data)
+        target = role.array("target") if part == "train" else None
+        targets = _Targets.find(archive, path, target, reading) if target is not None else None
+        count = images.array.shape[0]
+        if targets is not None:
+            targets.fits(images)
+        row_bytes = images.array.row_bytes + (targets.array.row_bytes if targets else 0)
+        step = max(1, CHUNK_BYTES // max(1, row_bytes))
+        same = targets is not None and targets.array.key == images.array.key
+        other = targets.array.rows(step) if targets is not None and not same else None
+        for start, rows in images.array.rows(step):
+            ids = np.arange(start, start + len(rows)) + first_id
+            picked, wrong = images.take(rows, start, data.dtype)
+            labels: np.ndarray | None = None
+            if targets is not None:
+                labels, wrong_labels = targets.take(rows if other is None else next(other)[1], start)
+                wrong = wrong_labels | wrong  # one sentence a row is enough: the image's
+            for row in sorted(wrong):
+                reading.bad(wrong[row])
+            if wrong:
+                kept = [row for row in range(len(rows)) if row not in wrong]
+                ids, picked = ids[kept], picked[kept]
+                labels = labels[kept] if labels is not None else None
+            yield Chunk(ids.astype(np.str_).tolist(), picked, labels)
+            reading.progress(start + len(rows), count)
+        if other is not None:
+            next(other, None)  # the end must be met for the checksum to be compared
 
 
 # ---------------------------------------------------------------- arrays in the file
@@ -108,7 +100,8 @@ class _Array:
         return f"{self.path}: key '{self.key}'"
 
     @classmethod
-    def find(cls, archive: zipfile.ZipFile, path: Path, key: str) -> _Array:
+    def find(cls, archive: zipfile.ZipFile, path: Path, key: str | None) -> _Array:
+        assert key is not None
         names = archive.namelist()
         if f"{key}.npy" not in names:
             keys = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
@@ -120,6 +113,8 @@ class _Array:
             shape, fortran, dtype = _header(member)
             start = member.tell()
         array = cls(archive, path, key, tuple(shape), dtype, fortran)
+        if len(shape) == 0 or math.prod(shape) == 0:
+            raise UserError(f"{array.where}: has shape {tuple(shape)}, it holds no values; fetch the file again")
         if dtype.kind not in "buif":
             held = "pickled objects, which are never loaded" if dtype.hasobject else f"values of dtype {dtype}"
             raise UserError(f"{array.where}: holds {held}; save it as one array of integers or floats")
@@ -127,10 +122,13 @@ class _Array:
             raise ValueError(f"key '{key}' is shorter or longer than its header says")
         return array
 
-    def rows(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Pieces of the array along axis 0, each with the number of its first row; at the end checked by CRC."""
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def rows(self, step: int) -> Iterator[tuple[int, np.ndarray]]:
+        """``step`` rows of axis 0 at a time, with the number of the first; at the end checked by CRC."""
         row_values = math.prod(self.shape[1:])
-        step = max(1, CHUNK_BYTES // max(1, row_values * self.dtype.itemsize))
         with self.archive.open(f"{self.key}.npy") as member:
             _header(member)
             if self.fortran:  # its rows are not contiguous: there is no way around the whole of it
@@ -171,57 +169,160 @@ def _reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: is damaged, cut short or not an npz file ({said}); fetch it again") from error
 
 
-# ---------------------------------------------------------------- from arrays to uint8 images and masks
+# ---------------------------------------------------------------- from arrays to images and targets
 
 
-def _read_train(array: _Array, competition: Competition) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 images and masks, both (N, 1, H, W), from an array stacked along axis 1."""
-    role = competition.data.train
-    if role.image is None or role.target is None:
-        raise UserError(f"{array.where}: data.train needs 'image' and 'target', their indices along axis 1; add them")
-    _check_stacked(array, {"image": role.image, "target": role.target}, competition)
-    last = max(role.image, role.target)
-    if array.shape[1] > last + 1:
-        raise UserError(
-            f"{array.where}: holds {array.shape[1]} arrays along axis 1 where image {role.image} and target "
-            f"{role.target} are expected; masks are one array of class indices, save them without further channels"
-        )
-    size = array.shape[0], 1, *array.shape[2:]
-    images, targets = np.empty(size, np.uint8), np.empty(size, np.uint8)
-    for start, rows in array.rows():
-        stop = start + len(rows)
-        images[start:stop] = _image_values(rows[:, role.image, None], array, start)
-        targets[start:stop] = _mask_values(rows[:, role.target, None], array, start, competition.classes)
-    return images, targets
+@dataclass(frozen=True)
+class _Images:
+    """An array of images and how they lie in it.
 
+    way: ``index`` or ``slice`` along axis 1, or the whole array as ``grey`` (N, H, W), ``first`` (N, C, H, W) or
+    ``last`` (N, H, W, C).
+    """
 
-def _read_test(array: _Array, competition: Competition) -> np.ndarray:
-    """uint8 images (N, C, H, W)."""
-    index = competition.data.test.image
-    shape = array.shape
-    last = False
-    if index is not None:
-        _check_stacked(array, {"image": index}, competition)
-        size = 1, *shape[2:]
-    elif len(shape) == 3:
-        size = 1, *shape[1:]
-    else:
-        last = _channels_last(array, competition)
-        size = (shape[3], *shape[1:3]) if last else shape[1:]
-    _check_size(array, size[1:], competition)
-    images = np.empty((shape[0], *size), np.uint8)
-    for start, rows in array.rows():
-        if index is not None:
-            rows = rows[:, index, None]
-        elif rows.ndim == 3:
+    array: _Array
+    given: NpzArray
+    way: Literal["index", "slice", "grey", "first", "last"]
+    size: tuple[int, int]
+
+    @classmethod
+    def find(cls, archive: zipfile.ZipFile, path: Path, part: Part, given: NpzArray, data: NpzData) -> _Images:
+        array = _Array.find(archive, path, given.key)
+        shape = array.shape
+        way: Literal["index", "slice", "grey", "first", "last"]
+        if given.index is not None or given.slice is not None:
+            way = "index" if given.index is not None else "slice"
+            _check_stacked(array, given, "image")
+        elif len(shape) == 3:
+            way = "grey"
+        else:
+            way = "last" if _channels_last(array, data.shape, part) else "first"
+        size = shape[1:3] if way in ("grey", "last") else shape[2:4]
+        if data.shape is not None and size != tuple(data.shape):
+            raise UserError(
+                f"{array.where}: images are {_size(size)} (shape {shape}) where the competition's data.shape asks "
+                f"for {_size(data.shape)}; take the right file or correct data.shape"
+            )
+        return cls(array, given, way, (size[0], size[1]))
+
+    def take(self, rows: np.ndarray, first: int, dtype: str) -> tuple[np.ndarray, dict[int, str]]:
+        """Images (n, C, H, W) of ``rows`` and, for each row that does not fit, what is wrong with it."""
+        if self.way == "grey":
             rows = rows[:, None]
-        elif last:
+        elif self.way == "last":
             rows = rows.transpose(0, 3, 1, 2)
-        images[start : start + len(rows)] = _image_values(rows, array, start)
-    return images
+        elif self.way != "first":
+            rows = _stacked(rows, self.given)
+        with np.errstate(invalid="ignore", over="ignore"):  # the comparison afterwards finds what does not fit
+            cast = rows.astype(PIXELS[dtype])
+        if dtype == "float32":
+            bad = ~np.isfinite(cast)
+        elif rows.dtype == cast.dtype or np.array_equal(rows, cast):  # settles range, fractions and NaN in one pass
+            return cast, {}
+        else:
+            bad = rows != cast
+        return cast, _sentences(bad, lambda at: self._complaint(rows, at, first, dtype))
+
+    def _complaint(self, rows: np.ndarray, at: tuple[int, ...], first: int, dtype: str) -> str:
+        value = rows[at]
+        said = f"{_pixel(self.array, first, at, 'image')}: value {_text(value)}"
+        if not np.isfinite(value):
+            return f"{said} is not a number; repair or remove the row"
+        if dtype == "float32":
+            return f"{said} is beyond float32; scale the images"
+        top = TOPS[dtype]
+        others = "uint16 or float32" if dtype == "uint8" else "float32"
+        if value < 0 or value > top:
+            return f"{said} lies outside 0 to {top}; scale the images to 0 to {top}, or set data.dtype: {others}"
+        finite = rows[np.isfinite(rows)]
+        if finite.min() >= 0 and finite.max() <= 1:
+            return (
+                f"{said}: the images seem to be scaled to 0 to 1; multiply them by {top} and round, or set "
+                "data.dtype: float32"
+            )
+        return f"{said} is not a whole number; round the images, or set data.dtype: float32"
 
 
-def _channels_last(array: _Array, competition: Competition) -> bool:
+@dataclass(frozen=True)
+class _Targets:
+    """An array of masks (whole or stacked along axis 1) or of labels."""
+
+    array: _Array
+    given: NpzArray
+    classes: tuple[str, ...]
+    masks: bool
+
+    @classmethod
+    def find(cls, archive: zipfile.ZipFile, path: Path, given: NpzArray, reading: Reading) -> _Targets:
+        array = _Array.find(archive, path, given.key)
+        if given.slice is not None:
+            raise UserError(f"{array.where}: data.train.target: is one array of class indices; name an index, no slice")
+        if given.index is not None:
+            _check_stacked(array, given, "target")
+        return cls(array, given, reading.classes, reading.masks)
+
+    def fits(self, images: _Images) -> None:
+        """Raise unless there is one target per image, of its size."""
+        array, shape = self.array, self.array.shape
+        if shape[0] != images.array.shape[0]:
+            raise UserError(
+                f"{array.where}: holds {shape[0]} rows, key '{images.array.key}' {images.array.shape[0]}; every image "
+                "needs its target, correct the file"
+            )
+        inner = shape[2:] if self.given.index is not None else tuple(n for n in shape[1:] if n > 1)
+        if not self.masks and math.prod(inner) != 1:
+            raise UserError(
+                f"{array.where}: has shape {shape} where one class index per image is expected; correct "
+                "data.train.target, or set task: segmentation"
+            )
+        if self.masks and inner != images.size:
+            raise UserError(
+                f"{array.where}: has shape {shape} where masks of {_size(images.size)} are expected, class indices "
+                "as one grey picture per image; save them so, or set task: classification"
+            )
+        if array.key == images.array.key and self.given.index is not None:
+            top = images.given.index if images.given.index is not None else (images.given.slice or (0, 0))[1] - 1
+            if shape[1] > max(self.given.index, top) + 1:
+                raise UserError(
+                    f"{array.where}: holds {shape[1]} arrays along axis 1 where image {top} and target "
+                    f"{self.given.index} are expected; masks are one array of class indices, save them without "
+                    "further channels"
+                )
+
+    def take(self, rows: np.ndarray, first: int) -> tuple[np.ndarray, dict[int, str]]:
+        """Targets uint8, (n, 1, H, W) or (n, 1, 1, 1), and, for each row that does not fit, what is wrong with it."""
+        if self.given.index is not None:
+            rows = rows[:, self.given.index]
+        inner = [n for n in rows.shape[1:] if n > 1]
+        rows = rows.reshape(len(rows), 1, *(inner or (1, 1)))
+        with np.errstate(invalid="ignore"):
+            cast = rows.astype(np.uint8)
+        known = len(self.classes)
+        if cast.max(initial=0) < known and (rows.dtype == cast.dtype or np.array_equal(rows, cast)):
+            return cast, {}
+        bad = (rows != cast) | (cast >= known)
+        if self.masks:
+            bad &= rows != NO_LABEL
+        return cast, _sentences(bad, lambda at: self._complaint(rows[at], at, first))
+
+    def _complaint(self, value: np.generic, at: tuple[int, ...], first: int) -> str:
+        where = _pixel(self.array, first, at, "mask") if self.masks else f"{self.array.where}, row {first + at[0]}"
+        beside = f" and {NO_LABEL} for no label" if self.masks else ""
+        return (
+            f"{where}: value {_text(value)} is not a class, allowed are 0 to {len(self.classes) - 1} "
+            f"({', '.join(self.classes)}){beside}; correct it or the competition's 'classes'"
+        )
+
+
+def _stacked(rows: np.ndarray, given: NpzArray) -> np.ndarray:
+    """(n, K, H, W) → the (n, C, H, W) that an index or a slice of axis 1 means."""
+    if given.index is not None:
+        return rows[:, given.index, None]
+    assert given.slice is not None
+    return rows[:, given.slice[0] : given.slice[1]]
+
+
+def _channels_last(array: _Array, wanted: tuple[int, int] | None, part: Part) -> bool:
     """Whether images lie as (N, H, W, C) rather than (N, C, H, W); where both could be, data.shape decides."""
     shape = array.shape
     ways = [(False, shape[1], shape[2:]), (True, shape[3], shape[1:3])] if len(shape) == 4 else []
@@ -229,82 +330,32 @@ def _channels_last(array: _Array, competition: Competition) -> bool:
     if not fitting:
         raise UserError(
             f"{array.where}: has shape {shape} where images (N, H, W), (N, H, W, C) or (N, C, H, W) with "
-            f"1, 3 or 4 channels are expected; save them so, or name their index along axis 1 as data.test.image"
+            f"1, 3 or 4 channels are expected; save them so, or name their index or slice along axis 1 as "
+            f"data.{part}.image"
         )
-    return next((last for last, size in fitting if size == competition.data.shape), fitting[0][0])
+    return next((last for last, size in fitting if size == wanted), fitting[0][0])
 
 
-def _check_stacked(array: _Array, wanted: dict[str, int], competition: Competition) -> None:
+def _check_stacked(array: _Array, given: NpzArray, what: str) -> None:
     if len(array.shape) != 4:
         raise UserError(
-            f"{array.where}: has shape {array.shape} where (N, K, H, W) is expected, with "
-            f"{' and '.join(f'{what} {index}' for what, index in wanted.items())} along axis 1; "
+            f"{array.where}: has shape {array.shape} where (N, K, H, W) is expected, with the {what} along axis 1; "
             f"save images and masks as grey pictures of H x W, without further channels"
         )
-    _check_size(array, array.shape[2:], competition)
-    for what, index in wanted.items():
-        if index >= array.shape[1]:
-            raise UserError(
-                f"{array.where}: {what} index {index} is out of range, axis 1 holds {array.shape[1]} "
-                f"(shape {array.shape}); correct the competition's data section"
-            )
-
-
-def _check_size(array: _Array, size: tuple[int, ...], competition: Competition) -> None:
-    wanted = competition.data.shape
-    if wanted is not None and size != tuple(wanted):
+    last = given.index if given.index is not None else (given.slice or (0, 0))[1] - 1
+    if last >= array.shape[1]:
         raise UserError(
-            f"{array.where}: images are {_size(size)} (shape {array.shape}) where the competition's data.shape asks "
-            f"for {_size(wanted)}; take the right file or correct data.shape"
+            f"{array.where}: {what} index {last} is out of range, axis 1 holds {array.shape[1]} "
+            f"(shape {array.shape}); correct the competition's data section"
         )
-    if math.prod(array.shape) == 0:
-        raise UserError(f"{array.where}: holds no values (shape {array.shape}); fetch the file again")
 
 
-def _image_values(rows: np.ndarray, array: _Array, first: int) -> np.ndarray:
-    """``rows`` (n, C, H, W) as uint8; a value that is no whole number of 0..255 is a UserError."""
-    cast = _cast(rows)
-    wrong = _first_wrong(rows, cast, 255)
-    if wrong is None:
-        return cast
-    value = rows[wrong]
-    said = f"{_pixel(array, first, wrong, 'image')}: value {_text(value)}"
-    if not np.isfinite(value):
-        raise UserError(f"{said} is not a number; repair or remove the row")
-    if value < 0 or value > 255:
-        raise UserError(f"{said} lies outside 0 to 255; scale the images to 0 to 255")
-    finite = rows[np.isfinite(rows)]
-    if finite.min() >= 0 and finite.max() <= 1:
-        raise UserError(f"{said}: the images seem to be scaled to 0 to 1; multiply them by 255 and round")
-    raise UserError(f"{said} is not a whole number; round the images to whole numbers from 0 to 255")
-
-
-def _mask_values(rows: np.ndarray, array: _Array, first: int, classes: tuple[str, ...]) -> np.ndarray:
-    """``rows`` (n, 1, H, W) as uint8; a value that is no class index is a UserError."""
-    cast = _cast(rows)
-    wrong = _first_wrong(rows, cast, len(classes) - 1)
-    if wrong is None:
-        return cast
-    raise UserError(
-        f"{_pixel(array, first, wrong, 'mask')}: value {_text(rows[wrong])} is not a class, allowed are 0 to "
-        f"{len(classes) - 1} ({', '.join(classes)}); correct the masks or the competition's 'classes'"
-    )
-
-
-def _cast(rows: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # NaN and infinity are found by the comparison afterwards
-        return rows.astype(np.uint8, copy=False)
-
-
-def _first_wrong(rows: np.ndarray, cast: np.ndarray, top: int) -> tuple[int, ...] | None:
-    """Index of the first value that the cast changed or that exceeds ``top``; None where all are right.
-
-    Equality after the cast settles range, fractions and NaN in one pass, whatever the dtype.
-    """
-    same = rows.dtype in (np.uint8, np.bool_) or np.array_equal(rows, cast)
-    if same and (top == 255 or cast.max() <= top):
-        return None
-    return tuple(np.argwhere((rows != cast) | (cast > top))[0].tolist())
+def _sentences(bad: np.ndarray, say: Callable[[tuple[int, ...]], str]) -> dict[int, str]:
+    """For each row of ``bad`` (n, C, H, W) that is true somewhere, what ``say`` makes of its first such place."""
+    found: dict[int, str] = {}
+    for row in np.flatnonzero(bad.reshape(len(bad), -1).any(1)).tolist():
+        found[row] = say((row, *np.argwhere(bad[row])[0].tolist()))
+    return found
 
 
 def _pixel(array: _Array, first: int, index: tuple[int, ...], what: str) -> str:

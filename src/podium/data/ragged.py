@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -90,6 +91,38 @@ class Ragged:
             raise UserError(
                 f"{path}: cannot be read back ({error}); delete its folder and run the command again"
             ) from error
+
+
+class RaggedWriter:
+    """Writes what ``Ragged.open`` reads, item by item, so that memory does not grow with their number."""
+
+    HEADER = 128
+    """Bytes reserved for the header, whose length is known only at the end; npy headers are padded with blanks."""
+
+    def __init__(self, path: Path, dtype: np.dtype) -> None:
+        self.path, self.dtype = path, np.dtype(dtype)
+        self._file: BinaryIO = path.open("wb")
+        self._file.write(b"\0" * self.HEADER)
+        self._shapes: list[tuple[int, ...]] = []
+
+    def append(self, items: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Add (C, H, W) items of the writer's dtype; one (n, C, H, W) array is written at once."""
+        for item in (items,) if isinstance(items, np.ndarray) else items:
+            if item.dtype != self.dtype:
+                raise ValueError(f"{self.path}: takes {self.dtype}, not {item.dtype}")
+            self._file.write(np.ascontiguousarray(item).data)
+        self._shapes += [tuple(item.shape) for item in items]
+
+    def close(self, ids: Sequence[str]) -> None:
+        """Write the header and the index; ``ids`` are those of the items, in order."""
+        shapes = np.array(self._shapes, np.int64).reshape(-1, 3)
+        total = int(shapes.prod(axis=1).sum())
+        text = repr({"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (total,)})
+        content = text.encode("latin1").ljust(self.HEADER - 11) + b"\n"
+        self._file.seek(0)
+        self._file.write(np.lib.format.magic(1, 0) + len(content).to_bytes(2, "little") + content)
+        self._file.close()
+        save_index(self.path, shapes, np.asarray(ids, np.str_))
 
 
 def index_of(path: Path) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from podium.config import OWN_NETS, NetSettings
+from podium.config import CLASSIFIERS, OWN_NETS, NetSettings
 from podium.errors import UserError, did_you_mean
 
 
@@ -61,21 +61,65 @@ def _corrupts_memory(module: nn.Module) -> bool:
 
 def build(
     settings: NetSettings,
+    task: str,
     channels: int,
     outputs: int,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Model:
-    """The network that ``settings`` name, for images of ``channels`` channels and ``outputs`` classes."""
-    if settings.name in OWN_NETS:
+    """The network that ``settings`` name, for images of ``channels`` channels and ``outputs`` classes.
+
+    task: what it must give, masks or labels; a net of the other kind is a UserError.
+    """
+    labels = settings.name in CLASSIFIERS
+    if labels != (task == "classification"):
+        kind = "labels" if labels else "masks"
+        raise UserError(
+            f"net.name: '{settings.name}' predicts {kind}, the competition's task is {task}; choose another net"
+        )
+    if labels:
+        net = _classifier(settings, channels, outputs)
+        # our own blocks halve by two ways that must agree on odd sizes; timm's nets take any size
+        stride = 2 ** (len(settings.widths) - 1) if settings.widths else 1
+    elif settings.name in OWN_NETS:
         from podium.nets.residual_unet import ResidualUNet
 
         assert settings.widths is not None
-        net: nn.Module = ResidualUNet(channels, outputs, settings.widths, settings.dropout or 0.0)
+        net = ResidualUNet(channels, outputs, settings.widths, settings.dropout or 0.0)
         stride = 2 ** (len(settings.widths) - 1)
     else:
         net, stride = _from_smp(settings, channels, outputs)
     return Model(net, stride, mean or [0.0] * channels, std or [1.0] * channels)
+
+
+def _classifier(settings: NetSettings, channels: int, outputs: int) -> nn.Module:
+    from podium.nets.classifier import Classifier, SmallCNN
+
+    if settings.name == "small_cnn":
+        assert settings.widths is not None
+        return Classifier(SmallCNN(channels, outputs, settings.widths, settings.dropout or 0.0))
+    import timm
+
+    name = settings.encoder or ""
+    if name not in timm.list_models():
+        near = did_you_mean(name, timm.list_models()).split("? allowed")[0]
+        guess = f"{near}? " if near.startswith("did you mean") else ""
+        raise UserError(f"net.encoder: timm has no '{name}'; {guess}see timm.list_models()")
+    try:
+        return Classifier(
+            timm.create_model(name, pretrained=settings.pretrained, in_chans=channels, num_classes=outputs)
+        )
+    except Exception as error:
+        if not settings.pretrained:
+            raise
+        raise _no_weights(name, error) from error
+
+
+def _no_weights(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"net.pretrained: the weights of '{name}' could not be loaded ({type(error).__name__}); set "
+        "net.pretrained=false, or run once where the hub can be reached and bring the cache folder ($HF_HOME)"
+    )
 
 
 def try_out(model: Model, settings: NetSettings, channels: int, height: int, width: int) -> None:
@@ -103,9 +147,10 @@ def _from_smp(settings: NetSettings, channels: int, outputs: int) -> tuple[nn.Mo
     architectures = {
         name.lower(): item for name, item in vars(smp).items() if isinstance(item, type) and issubclass(item, base)
     }
+    allowed = [*(name for name in OWN_NETS if name not in CLASSIFIERS), *architectures]
     if settings.name not in architectures:
         raise UserError(
-            f"net.name: there is no net '{settings.name}'; {did_you_mean(settings.name, [*OWN_NETS, *architectures])}"
+            f"net.name: there is no net '{settings.name}'; {did_you_mean(settings.name, allowed)}"
         )
     encoder = settings.encoder or ""
     native = smp.encoders.encoders
@@ -126,8 +171,5 @@ def _from_smp(settings: NetSettings, channels: int, outputs: int) -> tuple[nn.Mo
     except Exception as error:
         if not settings.pretrained:
             raise
-        raise UserError(
-            f"net.pretrained: the weights of '{encoder}' could not be loaded ({type(error).__name__}); set net.pretrained=false, "
-            "or run once where the hub can be reached and bring the cache folder ($HF_HOME)"
-        ) from error
+        raise _no_weights(encoder, error) from error
     return net, math.lcm(32, int(getattr(net.encoder, "output_stride", 32)))

@@ -1,0 +1,45 @@
+"""Classification nets: one answer per image, shaped like a mask of one pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from podium.nets.residual_unet import ResidualBlock
+
+
+class Classifier(nn.Module):
+    """Gives any classification net's logits (N, classes) as (N, classes, 1, 1): a mask of one pixel per image.
+
+    So losses, views, volumes and metrics need not know which task they serve.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)[..., None, None]
+
+
+class SmallCNN(nn.Module):
+    """Residual blocks (He et al. 2016, arXiv:1512.03385), halving the resolution from one width to the next.
+
+    widths: channels per level, the first at full resolution. The mean over what is left of the image feeds one linear
+    layer, with dropout before it. (N, channels, H, W) → logits (N, classes).
+    """
+
+    def __init__(self, channels: int, classes: int, widths: Sequence[int], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            ResidualBlock(channels, widths[0]),
+            *(ResidualBlock(a, b, 2) for a, b in pairwise(widths)),
+            ResidualBlock(widths[-1], widths[-1]),
+        )
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(widths[-1], classes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(x).mean((2, 3)))
