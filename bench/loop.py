@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +25,9 @@ from torch.utils.data import DataLoader, Dataset
 from podium import nets
 from podium.config import Competition, Recipe
 from podium.config_file import load_competition, load_recipe
-from podium.data.npz import read
+from podium.data.fit import plan_fit
 from podium.data.part import Part
+from podium.data.reading import open_dataset
 from podium.training.fold import Trainer
 from podium.training.machine import Machine, detect
 from podium.training.source import Batch, Resident
@@ -56,11 +58,11 @@ def plain(
 ) -> float:
     """Images per second of the plain loop; the first fifth of the steps warms up."""
     assert part.targets is not None
-    tiles = Tiles(part.images.stacked[:, 0], part.targets.stacked[:, 0])
+    tiles = Tiles(np.array(part.images.stacked[:, 0]), np.array(part.targets.stacked[:, 0]))  # in memory, not mapped
     loader = DataLoader(
         tiles, recipe.train.batch, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=workers > 0
     )
-    net = nets.build(recipe.net, 1, len(competition.classes)).to(device).train()
+    net = nets.build(recipe.net, competition.task, 1, len(competition.classes)).to(device).train()
     if bf16:
         net = net.place(device)  # channels-last
     optimiser = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=1e-2)
@@ -134,13 +136,18 @@ def main() -> None:
     args = parser.parse_args()
     competition = load_competition(ROOT / "configs" / "competitions" / f"{args.competition}.yaml")
     recipe = load_recipe(ROOT / "configs" / "models" / f"{args.recipe}.yaml")
-    part = read(competition, args.data).train
+    with tempfile.TemporaryDirectory() as cache:
+        measure(competition, recipe, args, Path(cache))
+
+
+def measure(competition: Competition, recipe: Recipe, args: argparse.Namespace, cache: Path) -> None:
+    """Measure all loops, print and write the figures. cache: where the decoded data may lie meanwhile."""
+    dataset = open_dataset(competition, args.data, cache).dataset
+    part, fit = dataset.train, plan_fit(dataset.parts, competition.data.fit)
     machine = detect()
     torch.set_num_threads(machine.threads)
     rows = np.arange(len(part))[: len(part) * 4 // 5]
-    source = Resident(
-        part, rows, competition.scored, recipe.train.rarest_rate, recipe.train.batch, machine.torch_device
-    )
+    source = Resident(part, rows, fit, competition, recipe.train.rarest_rate, recipe.train.batch, machine.torch_device)
     real, fixed = rounds(competition, recipe, source, machine, args.rounds, args.steps)
     slow = plain(competition, recipe, part, machine.torch_device, args.plain_steps, args.loader_workers, bf16=False)
     fast = plain(competition, recipe, part, machine.torch_device, args.plain_steps, args.loader_workers, bf16=True)

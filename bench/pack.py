@@ -55,6 +55,7 @@ def labels_and_pandas(rows: int, *_: object) -> Ragged:
 def podium_write(given: Ragged, rows: int, folder: Path) -> Path:
     """The writer alone, flushed to the disk."""
     path = folder / "podium.csv"
+    assert MARS.submission is not None
     wide_csv.write(path, given, MARS.submission)
     return path
 

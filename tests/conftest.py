@@ -93,4 +93,4 @@ def tiny() -> Tiny:
     train = Part("train", Ragged.stack(images, ids), Ragged.stack(masks, ids), DATA_ID)
     test = Part("test", Ragged.stack(tests, [f"t{i}" for i in range(7)]), None, DATA_ID)
     folds = Folds(ids, np.arange(24), np.full(24, ""), fold, reasons, DATA_ID, 3)
-    return Tiny(competition, recipe, Dataset(train, test), folds, Machine("cpu", "a test", 1, "fp32"))
+    return Tiny(competition, recipe, Dataset(train, test, DATA_ID), folds, Machine("cpu", "a test", 1, "fp32"))

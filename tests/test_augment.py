@@ -35,6 +35,28 @@ def test_without_amounts_it_only_scales():
     assert (y == TARGETS).all()
 
 
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.uint8, 255.0), (torch.uint16, 65535.0), (torch.float32, 2.0)])
+def test_images_of_any_depth_are_divided_by_their_scale_and_left_as_they_are(dtype, scale):
+    images = (IMAGES.to(torch.float64) / 255 * scale).round(decimals=6 if dtype.is_floating_point else 0).to(dtype)
+    before = images.to(torch.float64)
+    plain = AugmentSettings(flip_h=0.5, flip_v=0.5)
+    given = draws(flip_h=[True, False], flip_v=[False, True])
+    for settings, expected in ((NOTHING, IMAGES), (plain, torch.stack([IMAGES[0].flip(-1), IMAGES[1].flip(-2)]))):
+        x, _ = augment(images, TARGETS, given, settings, scale)
+        assert x.dtype == torch.float32
+        torch.testing.assert_close(x, expected / 255, rtol=1e-5, atol=1e-5)
+    wild = AugmentSettings(flip_h=0, brightness=0.1, contrast=0.1, noise=0.1)
+    augment(images, TARGETS, draws(contrast=[2.0, 0.5], brightness=[0.1, 0.2], noise=[0.3, 0.1]), wild, scale)
+    assert torch.equal(images.to(torch.float64), before)
+
+
+def test_labels_stay_when_their_images_are_flipped():
+    labels = torch.tensor([2, 255], dtype=torch.uint8).view(2, 1, 1)
+    both = draws(flip_h=[True, True], flip_v=[True, False])
+    _, y = augment(IMAGES, labels, both, AugmentSettings(flip_h=0.5, flip_v=0.5))
+    assert torch.equal(y, labels)
+
+
 def test_a_horizontal_flip_moves_image_and_target_alike_and_only_where_drawn():
     x, y = augment(IMAGES, TARGETS, draws(flip_h=[True, False]), AugmentSettings(flip_h=0.5))
     assert (x[0, 0] * 255).round().int().tolist() == [[102, 51, 0], [255, 204, 153]]

@@ -12,10 +12,11 @@ import pytest
 from conftest import Tiny
 from podium import metrics
 from podium.blend import uniform
-from podium.blend.oof import merge, positions, volume
+from podium.blend.oof import gather, layout, merge, volume
 from podium.data.ragged import Ragged
 from podium.decode import finish
 from podium.errors import UserError
+from podium.folds import Folds
 from podium.jobs import OOF, STATS, TEST
 from podium.plan import Run
 from podium.store import Folder, Key, read_json
@@ -23,14 +24,19 @@ from podium.store import Folder, Key, read_json
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A model's results on disk, and all of its predictions in the order of the fold file."""
+    """A model's results on disk, and all of its predictions in the order of the fold file, of each repeat."""
 
     run: Run
-    probabilities: np.ndarray
+    repeats: list[np.ndarray]
     test: np.ndarray
 
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Those of the first repeat."""
+        return self.repeats[0]
 
-def metric_of(tiny: Tiny) -> metrics.MeanIoU:
+
+def metric_of(tiny: Tiny) -> metrics.Metric:
     return metrics.build(tiny.competition.metric, tiny.competition.classes, 0)
 
 
@@ -55,20 +61,21 @@ def write_oof(path: Path, key: Key, tiny: Tiny, ids: np.ndarray, values: np.ndar
 
 def make_run(tiny: Tiny, folder: Path, name: str, seed: int, shuffle: bool = False) -> Made:
     rng = np.random.default_rng(seed)
-    every = probabilities(rng, 24)
+    every = [probabilities(rng, 24) for _ in range(tiny.folds.repeats)]
     oof = {}
-    for fold in range(3):
+    for fold in range(tiny.folds.total):
         rows = tiny.folds.rows(fold)[1]
         if shuffle:
             rows = rng.permutation(rows)
         key = Key("oof", 1, {"fold": fold, "name": name})
         oof[fold] = (folder / name / f"oof{fold}", key)
-        write_oof(*oof[fold], tiny, tiny.folds.ids[rows], every[rows])
+        write_oof(*oof[fold], tiny, tiny.folds.ids[rows], every[fold // 3][rows])
     test_key = Key("test", 1, {"name": name})
     path = folder / name / "test"
     path.mkdir()
     test = probabilities(rng, 7)
     order = rng.permutation(7) if shuffle else np.arange(7)
+    assert tiny.dataset.test is not None
     Ragged.stack(test[order], tiny.dataset.test.images.ids[order]).save(path / TEST)
     Folder(path, test_key).finish((TEST, "test.index.npz"))
     recipe = tiny.recipe.model_copy(update={"name": name})
@@ -103,8 +110,8 @@ def test_merged_statistics_stand_in_the_order_of_the_fold_file(tiny, tmp_path, s
     oof = merge("a", made.run.oof, tiny.folds, 5)
     rows = np.flatnonzero(tiny.folds.fold >= 0)  # all but row 5
     assert oof.name == "a" and oof.rows.tolist() == rows.tolist() and len(rows) == 23
-    assert (oof.stats == direct(tiny, made.probabilities, rows)).all()
-    assert positions(np.array(["7", "0"]), tiny.folds).tolist() == [7, 0]
+    assert (oof.stats[:, 0] == direct(tiny, made.probabilities, rows)).all() and oof.stats.shape == (23, 1, 5, 5)
+    assert oof.folds.tolist() == tiny.folds.fold[rows, None].tolist()
 
 
 def test_a_part_of_the_folds_is_merged_too(tiny, tmp_path):
@@ -112,7 +119,8 @@ def test_a_part_of_the_folds_is_merged_too(tiny, tmp_path):
     oof = merge("a", {2: made.run.oof[2], 0: made.run.oof[0]}, tiny.folds, 5)
     rows = np.flatnonzero((tiny.folds.fold == 0) | (tiny.folds.fold == 2))
     assert oof.rows.tolist() == rows.tolist()
-    assert (oof.stats == direct(tiny, made.probabilities, rows)).all()
+    assert (oof.stats[:, 0] == direct(tiny, made.probabilities, rows)).all()
+    assert oof.folds.tolist() == tiny.folds.fold[rows, None].tolist()
 
 
 def rewritten(tiny: Tiny, made: Made, fold: int, ids: list[str], classes: int = 5) -> dict[int, Any]:
@@ -181,6 +189,95 @@ def test_a_folds_volume_is_checked_before_it_is_opened(tiny, tmp_path):
         volume(path, key, 2, tiny.folds, 5)
 
 
+# ---------------------------------------------------------------- repeats
+
+TABLE = np.array([[0, 1], [1, 1], [-1, -1], [0, 0], [1, 0]])
+
+
+def repeated() -> Folds:
+    """Five rows, the third one dropped, split twice into two folds."""
+    ids = np.array(["a", "b", "c", "d", "e"])
+    empty = np.array([""] * 5)
+    return Folds(ids, np.arange(5), empty, TABLE, empty, "x", 2)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rows", "expected"),
+    [
+        ((0, 1, 2, 3), [0, 1, 3, 4], [[0, 3], [1, 3], [0, 2], [1, 2]]),
+        ((3, 1, 2, 0), [0, 1, 3, 4], [[0, 3], [1, 3], [0, 2], [1, 2]]),
+        ((0, 1), [0, 1, 3, 4], [[0], [1], [0], [1]]),
+        ((3, 2), [0, 1, 3, 4], [[3], [3], [2], [2]]),
+        ((1,), [1, 4], [[1], [1]]),
+        ((0, 2), [0, 3, 4], [[0, -1], [0, 2], [-1, 2]]),
+    ],
+)
+def test_the_layout_by_hand(chosen, rows, expected):
+    found, fold_of = layout(chosen, repeated())
+    assert found.tolist() == rows and fold_of.tolist() == expected
+
+
+def test_predictions_are_gathered_by_id_and_repeat():
+    folds = repeated()
+    number = {name: i for i, name in enumerate("abcde")}
+    ids = {0: ["d", "a"], 2: ["e", "d"], 3: ["a", "b"]}
+    pieces = {fold: (np.array(names), np.array([[10 * fold, number[n]] for n in names])) for fold, names in ids.items()}
+    oof = gather("m", pieces, folds)
+    assert oof.name == "m" and oof.rows.tolist() == [0, 1, 3, 4]
+    assert oof.folds.tolist() == [[0, 3], [-1, 3], [0, 2], [-1, 2]]
+    nothing = [0, 0]
+    assert oof.stats.tolist() == [[[0, 0], [30, 0]], [nothing, [30, 1]], [[0, 3], [20, 3]], [nothing, [20, 4]]]
+    backwards = gather("m", dict(reversed(pieces.items())), folds)
+    assert (backwards.stats == oof.stats).all() and (backwards.folds == oof.folds).all()
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [["a"], ["a", "a"], ["a", "d", "d"], ["a", "b"], ["a", "d", "b"], []],
+    ids=["missing", "twice", "too many", "of another fold", "one more", "none"],
+)
+def test_what_is_not_one_prediction_per_row_and_repeat_is_refused(ids):
+    pieces = {0: (np.array(ids, np.str_), np.ones((len(ids), 2))), 1: (np.array(["b", "e"]), np.ones((2, 2)))}
+    with pytest.raises(ValueError, match="m: predictions of fold 0 are not one per row of it"):
+        gather("m", pieces, repeated())
+
+
+def test_an_id_that_the_fold_file_does_not_have_is_refused():
+    with pytest.raises(KeyError):
+        gather("m", {0: (np.array(["a", "z"]), np.ones((2, 2)))}, repeated())
+
+
+@pytest.fixture
+def twice(tiny: Tiny) -> Tiny:
+    """The tiny competition with its folds and, as a second repeat, others."""
+    again = np.where(tiny.folds.fold < 0, -1, np.arange(24) // 8)
+    return replace(tiny, folds=replace(tiny.folds, fold=np.stack([tiny.folds.fold, again], axis=1)))
+
+
+def test_repeats_are_merged_each_by_itself(twice, tmp_path):
+    made = make_run(twice, tmp_path, "a", 1, shuffle=True)
+    oof = merge("a", made.run.oof, twice.folds, 5)
+    rows = np.flatnonzero(twice.folds.kept)
+    assert oof.rows.tolist() == rows.tolist() and oof.stats.shape == (23, 2, 5, 5)
+    assert oof.folds.tolist() == (twice.folds.fold[rows] + [0, 3]).tolist()
+    for repeat in range(2):
+        assert (oof.stats[:, repeat] == direct(twice, made.repeats[repeat], rows)).all()
+    # what belongs to another repeat's fold is seen, though the ids of both folds overlap
+    with pytest.raises(UserError, match="its ids are not those of fold 4 in the fold file"):
+        merge("a", made.run.oof | {4: made.run.oof[1]}, twice.folds, 5)
+
+
+def test_a_part_of_two_repeats_leaves_zeros_where_nothing_was_predicted(twice, tmp_path):
+    made = make_run(twice, tmp_path, "a", 1)
+    oof = merge("a", {fold: made.run.oof[fold] for fold in (5, 1)}, twice.folds, 5)
+    first, second = twice.folds.fold[oof.rows].T
+    assert oof.rows.tolist() == np.flatnonzero((twice.folds.fold[:, 0] == 1) | (twice.folds.fold[:, 1] == 2)).tolist()
+    assert oof.folds.tolist() == np.stack([np.where(first == 1, 1, -1), np.where(second == 2, 5, -1)], 1).tolist()
+    for repeat, there in enumerate((first == 1, second == 2)):
+        assert (oof.stats[there, repeat] == direct(twice, made.repeats[repeat], oof.rows[there])).all()
+        assert (oof.stats[~there, repeat] == 0).all() and 0 < there.sum() < len(there)
+
+
 # ---------------------------------------------------------------- the uniform blend
 
 
@@ -193,19 +290,43 @@ def test_the_blend_is_the_mean_of_the_models_scored_by_id(tiny, tmp_path):
     rows = np.flatnonzero(tiny.folds.fold >= 0)
     mean = np.mean([m.probabilities.astype(np.float64) for m in made], axis=0)
     expected = direct(tiny, mean, rows)
-    assert blend.rows.tolist() == rows.tolist() and blend.weights == {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}
+    stats = blend.oof.stats[:, 0]
+    assert blend.oof.rows.tolist() == rows.tolist() and blend.weights == {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}
     # float16 values can tie to the last bit, where either answer is right
-    assert np.abs(blend.stats - expected).sum() <= 0.002 * expected.sum()
-    assert (blend.stats.sum((1, 2)) == expected.sum((1, 2))).all() and (blend.stats[:, :, 0] == 0).all()
+    assert blend.oof.folds.tolist() == tiny.folds.fold[rows, None].tolist() and stats.shape == (23, 5, 5)
+    assert np.abs(stats - expected).sum() <= 0.002 * expected.sum()
+    assert (stats.sum((1, 2)) == expected.sum((1, 2))).all() and (stats[:, :, 0] == 0).all()
     record = read_json(blend.folder / "blend.json")
-    assert record["score"] == metric.value(blend.stats) and record["method"] == "uniform"
+    assert record["score"] == metric.value(stats) and record["method"] == "uniform"
     assert record["models"]["b"] == {"run": made[1].run.key.hash, "weight": 1 / 3}
 
 
 def test_one_model_alone_is_its_own_blend(tiny, tmp_path):
     made = make_run(tiny, tmp_path, "a", 1, shuffle=True)
     blend = uniform.make([made.run], tiny.competition, tiny.folds, tiny.dataset.train, metric_of(tiny), tmp_path / "r")
-    assert (blend.stats == merge("a", made.run.oof, tiny.folds, 5).stats).all()
+    assert (blend.oof.stats == merge("a", made.run.oof, tiny.folds, 5).stats).all()
+
+
+def test_a_blend_over_repeats_scores_each_of_them(twice, tmp_path):
+    made = [make_run(twice, tmp_path, "a", 1), make_run(twice, tmp_path, "b", 2, shuffle=True)]
+    metric = metric_of(twice)
+
+    def make() -> uniform.Blend:
+        runs = [m.run for m in made]
+        return uniform.make(runs, twice.competition, twice.folds, twice.dataset.train, metric, tmp_path / "runs")
+
+    blend = make()
+    rows = np.flatnonzero(twice.folds.kept)
+    assert blend.oof.rows.tolist() == rows.tolist() and blend.oof.stats.shape == (23, 2, 5, 5)
+    assert blend.oof.folds.tolist() == (twice.folds.fold[rows] + [0, 3]).tolist()
+    for repeat in range(2):
+        mean = np.mean([m.repeats[repeat].astype(np.float64) for m in made], axis=0)
+        expected = direct(twice, mean, rows)
+        assert np.abs(blend.oof.stats[:, repeat] - expected).sum() <= 0.002 * expected.sum()
+    scores = [metric.value(blend.oof.stats[:, repeat]) for repeat in range(2)]
+    assert read_json(blend.folder / "blend.json")["score"] == pytest.approx(np.mean(scores))
+    again = make()
+    assert (again.oof.stats == blend.oof.stats).all() and (again.oof.folds == blend.oof.folds).all()
 
 
 def test_a_blend_is_read_back_and_another_one_has_another_folder(tiny, tmp_path, monkeypatch):
@@ -219,8 +340,9 @@ def test_a_blend_is_read_back_and_another_one_has_another_folder(tiny, tmp_path,
     assert alone.folder != first.folder
     monkeypatch.setattr(uniform, "finish", None)
     again = make([a.run, b.run])
-    assert again.key == first.key and (again.stats == first.stats).all()
-    np.save(first.folder / STATS, first.stats * 2)
+    assert again.key == first.key and (again.oof.stats == first.oof.stats).all()
+    assert again.oof.rows.tolist() == first.oof.rows.tolist() and again.oof.folds.tolist() == first.oof.folds.tolist()
+    np.save(first.folder / STATS, first.oof.stats * 2)
     with pytest.raises(UserError, match=r"stats\.npy: is missing or was changed"):
         make([a.run, b.run])
 
@@ -232,7 +354,9 @@ def test_test_labels_come_from_the_same_mean(tiny, tmp_path):
     mean = 0.75 * made[0].test.astype(np.float64) + 0.25 * made[1].test.astype(np.float64)
     differ = labels.stacked[:, 0] != mean[:, 1:].argmax(1) + 1
     assert differ.mean() <= 0.002
-    path = made[0].run.test[0] / TEST
+    tested = made[0].run.test
+    assert tested is not None
+    path = tested[0] / TEST
     values = np.load(path)
     values[0] += np.float16(1)
     np.save(path, values)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from podium import estimate
-from podium.estimate import best_of, bootstrap, nested, paired
+from podium.estimate import best_of, bootstrap, nested, over_repeats, paired
 from podium.metrics import MeanIoU
 
 
@@ -105,6 +105,46 @@ def test_paired_wants_the_same_images():
         paired(accuracy, answers(np.ones(4)), answers(np.ones(3)), np.arange(4))
     with pytest.raises(ValueError, match="do not fit"):
         bootstrap(accuracy, answers(np.ones(4)), np.arange(3))
+
+
+# ---------------------------------------------------------------- repeats
+
+
+def test_over_repeats_is_the_mean_of_the_repeats_scores():
+    #                      repeat 0       repeat 1
+    right = np.array([[1, 1, 0, 1], [1, 0, 0, 0]])
+    stats = answers(right).transpose(1, 0, 2)  # (4 images, 2 repeats, 2)
+    assert over_repeats(accuracy, stats) == pytest.approx((3 / 4 + 1 / 4) / 2)
+    # each repeat is scored by itself: an image that one of them has not predicted counts in the other alone
+    stats[3, 1] = 0
+    assert over_repeats(accuracy, stats) == pytest.approx((3 / 4 + 1 / 3) / 2)
+    assert over_repeats(accuracy, stats) != accuracy_of(stats.reshape(-1, 2))
+    assert over_repeats(accuracy, stats[:, :1]) == accuracy_of(stats[:, 0])
+
+
+def test_over_repeats_of_matrices():
+    generator = np.random.default_rng(0)
+    metric = MeanIoU(3, 0, "keras")
+    stats = generator.integers(0, 9, (6, 4, 3, 3))
+    assert over_repeats(metric.values, stats) == pytest.approx(np.mean([metric.value(stats[:, r]) for r in range(4)]))
+
+
+def test_images_are_resampled_with_all_of_their_repeats():
+    """The bootstrap by hand: ids are drawn, and every repeat's score is of the same draw."""
+    generator = np.random.default_rng(2)
+    stats = answers(generator.integers(0, 2, (12, 3)))
+
+    def mean(sums: np.ndarray) -> np.ndarray:
+        return np.mean([accuracy(sums[:, repeat]) for repeat in range(3)], axis=0)
+
+    interval = bootstrap(mean, stats, np.arange(12), count=300, seed=4)
+    picks = np.random.default_rng(4).integers(0, 12, (300, 12))
+    scores = [over_repeats(accuracy, stats[rows]) for rows in picks]
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(scores, [0.05, 0.95])))
+    assert interval.std == pytest.approx(np.std(scores, ddof=1))
+
+
+# ---------------------------------------------------------------- choices
 
 
 def test_nested_by_hand():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
 
 from podium.config import FoldSettings
 from podium.data.ragged import Ragged
@@ -36,9 +37,22 @@ def scenes(n: int = 300, seed: int = 0) -> Ragged:
     return Ragged.stack(masks, [f"image-{i}" for i in range(n)])
 
 
-def split(targets: Ragged, groups: np.ndarray | None = None, dropped: dict[str, str] | None = None, **options) -> Folds:
+def split(
+    targets: Ragged,
+    groups: np.ndarray | None = None,
+    dropped: dict[str, str] | None = None,
+    unscored: int | None = 0,
+    strata: str = "class_presence",
+    **options,
+) -> Folds:
     groups = np.arange(len(targets)) if groups is None else groups
-    return make(targets.ids, targets, groups, dropped or {}, CLASSES, 0, FoldSettings(**options), "data-1")
+    settings_ = FoldSettings(**options)
+    return make(targets.ids, targets, groups, dropped or {}, CLASSES, unscored, settings_, "data-1", strata)
+
+
+def of(folds: Folds, ids: Sequence[str]) -> list[int]:
+    """Fold of each id."""
+    return folds.fold[[folds.index[name] for name in ids]].tolist()
 
 
 def spread(values: Sequence[float]) -> float:
@@ -66,8 +80,8 @@ def test_the_five_richest_images_go_to_five_folds():
     targets = Ragged.stack(masks, [str(i) for i in range(100)])
     for seed in range(5):
         folds = split(targets, seed=seed)
-        assert sorted(folds.of(["0", "7", "14", "21", "28"]).tolist()) == [0, 1, 2, 3, 4]
-        assert sorted(folds.of(["35", "42", "49", "56", "63"]).tolist()) == [0, 1, 2, 3, 4]
+        assert sorted(of(folds, ["0", "7", "14", "21", "28"])) == [0, 1, 2, 3, 4]
+        assert sorted(of(folds, ["35", "42", "49", "56", "63"])) == [0, 1, 2, 3, 4]
     assert folds.strata[[0, 28, 35, 1]].tolist() == ["soil+rock:1", "soil+rock:1", "soil+rock:2", "soil"]
 
 
@@ -76,7 +90,7 @@ def test_the_split_is_fixed_for_all_machines():
     folds = split(scenes(40), count=4, seed=7)
     expected = "1101122011231033133233211302220300020032"
     assert "".join(map(str, folds.fold)) == expected
-    assert file_name("mars", "data-1", FoldSettings()) == "mars-13075976.csv"
+    assert file_name("mars", ("data-1",), FoldSettings()) == "mars-7787f9f4.csv"
 
 
 def test_the_seed_matters_and_the_order_of_the_rows_does_not():
@@ -116,7 +130,7 @@ def test_dropped_rows_are_in_no_fold_and_keep_their_reason():
     targets = scenes()
     dropped = {"image-3": "outlier: shares its mask", "image-10": "outlier: shares its mask"}
     folds = split(targets, dropped=dropped)
-    assert folds.of(["image-3", "image-10"]).tolist() == [-1, -1]
+    assert of(folds, ["image-3", "image-10"]) == [-1, -1]
     assert folds.reasons[[3, 10, 4]].tolist() == [dropped["image-3"], dropped["image-10"], ""]
     assert folds.kept.sum() == 298
     seen = []
@@ -130,7 +144,7 @@ def test_dropped_rows_are_in_no_fold_and_keep_their_reason():
     with pytest.raises(ValueError, match="no fold 5"):
         folds.rows(5)
     with pytest.raises(KeyError):
-        folds.of(["image-300"])
+        of(folds, ["image-300"])
 
 
 def test_without_strata_only_the_hash_counts():
@@ -189,16 +203,155 @@ def test_a_mask_value_that_is_no_class():
         class_pixels(Ragged.stack(np.full((1, 1, 2, 2), 4, np.uint8), ["x"]), ["x"], 4)
 
 
-@given(st.integers(0, 10**6), st.integers(2, 12), st.integers(12, 60), st.sampled_from(["class_presence", "none"]))
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 12),
+    st.integers(12, 60),
+    st.sampled_from(["class_presence", "foreground", "none"]),
+    st.integers(1, 3),
+)
 @settings(max_examples=40, deadline=None)
-def test_whatever_the_data_the_split_is_one(seed, count, rows, strata):
+def test_whatever_the_data_the_split_is_one(seed, count, rows, strata, repeats):
     generator = np.random.default_rng(seed)
     groups = np.concatenate([np.arange(count), generator.integers(0, rows, rows - count)])
     masks = generator.choice([0, 1, 2, 3, 255], (rows, 1, 2, 3), p=[0.3, 0.4, 0.1, 0.05, 0.15]).astype(np.uint8)
-    folds = split(Ragged.stack(masks, [str(i) for i in range(rows)]), groups, count=count, seed=seed, strata=strata)
-    assert set(folds.fold.tolist()) == set(range(count))
-    for group in np.unique(groups):
-        assert len(set(folds.fold[groups == group].tolist())) == 1
+    targets = Ragged.stack(masks, [str(i) for i in range(rows)])
+    folds = split(targets, groups, count=count, seed=seed, strata=strata, repeats=repeats)
+    for column in folds.table.T:
+        assert set(column.tolist()) == set(range(count))
+        for group in np.unique(groups):
+            assert len(set(column[groups == group].tolist())) == 1
+
+
+# ---------------------------------------------------------------- strata by label and by foreground
+
+
+def test_with_labels_every_fold_has_its_share_of_every_class():
+    generator = np.random.default_rng(0)
+    labels = generator.choice(8, 203, p=[0.3, 0.2, 0.2, 0.1, 0.1, 0.05, 0.04, 0.01]).astype(np.uint8)
+    targets = Ragged.stack(labels.reshape(-1, 1, 1, 1), [str(i) for i in range(203)])
+    folds = make(targets.ids, targets, np.arange(203), {}, tuple("abcdefgh"), None, FoldSettings(), "d", "class")
+    assert folds.strata.tolist() == [("abcdefgh")[label] for label in labels]
+    counts = np.array([np.bincount(labels[folds.fold == k], minlength=8) for k in range(5)])
+    assert (np.ptp(counts, axis=0) <= 1).all()  # class 0, the first one, too: nothing is unscored
+    assert np.ptp(counts.sum(axis=1)) <= 1
+
+
+def covered(shares: Sequence[float], sizes: Sequence[int], background: int = 0) -> Ragged:
+    """Square masks in which the first ``shares[i]`` of all rows are class 1 (or 0), the rest is background."""
+    masks = []
+    for share, size in zip(shares, sizes, strict=True):
+        mask = np.full((1, size, size), background, np.uint8)
+        mask[0, : round(share * size)] = 0 if background else 1
+        masks.append(mask)
+    values, shapes = np.concatenate([mask.reshape(-1) for mask in masks]), np.array([mask.shape for mask in masks])
+    return Ragged(values, shapes, np.array([f"{i}" for i in range(len(masks))]))
+
+
+def test_foreground_is_shared_out_evenly_whatever_the_sizes():
+    generator = np.random.default_rng(1)
+    shares, sizes = generator.random(100) ** 2, generator.integers(8, 40, 100)
+    targets = covered(shares.tolist(), sizes.tolist())
+    true = np.array([(mask > 0).mean() for mask in targets])
+    folds = split(targets, strata="foreground")
+
+    def means(values: np.ndarray) -> list[float]:
+        return [float(values[folds.fold == k].mean()) for k in range(5)]
+
+    assert {row.images for row in table(folds, targets, CLASSES)} == {20}
+    assert spread(means(true)) < 0.01  # without strata 0.1
+    assert spread([float(np.median(true[folds.fold == k])) for k in range(5)]) < 0.05
+    assert spread([(true[folds.fold == k] > 0.5).sum() for k in range(5)]) <= 1
+    # the share counts and not the pixels: the same pictures at twice the size are split alike
+    larger = covered(true.tolist(), (sizes * np.where(np.arange(100) % 2, 2, 1)).tolist())
+    np.testing.assert_array_equal(split(larger, strata="foreground").fold, folds.fold)
+
+
+def test_bins_of_foreground_by_hand():
+    """The two pictures with the most foreground are bin 1, the next two bin 2; one without any is a stratum of its own."""
+    targets = covered([0.9, 0.1, 0.8, 0.5, 0.0, 0.4, 0.0], [10] * 7)
+    for seed in range(5):
+        folds = split(targets, strata="foreground", count=2, seed=seed)
+        texts = ["foreground:1", "foreground:3", "foreground:1", "foreground:2", "none", "foreground:2", "none"]
+        assert folds.strata.tolist() == texts
+        for pair in ((0, 2), (3, 5), (4, 6)):
+            assert sorted(folds.fold[list(pair)].tolist()) == [0, 1]
+
+
+def test_the_background_is_the_unscored_class_else_the_first():
+    shares = (np.arange(30) / 30).tolist()
+    first, third = covered(shares, [12] * 30), covered(shares, [12] * 30, background=2)
+    base = split(first, strata="foreground")
+    for unscored in (0, None):
+        np.testing.assert_array_equal(split(first, strata="foreground", unscored=unscored).fold, base.fold)
+    np.testing.assert_array_equal(split(third, strata="foreground", unscored=2).fold, base.fold)
+    # pixels without label are neither
+    blind = Ragged(
+        np.where(np.arange(len(first.values)) % 12 == 11, 255, first.values).astype(np.uint8), first.shapes, first.ids
+    )
+    np.testing.assert_array_equal(split(blind, strata="foreground").fold, base.fold)
+
+
+# ---------------------------------------------------------------- repeats
+
+
+def test_every_repeat_is_a_split_of_its_own_and_the_first_one_is_that_without_repeats():
+    targets = scenes()
+    groups = np.random.default_rng(0).integers(0, 60, 300)
+    dropped = {"image-3": "alien", "image-77": "alien"}
+    folds = split(targets, groups, dropped, repeats=4)
+    assert (folds.fold.shape, folds.repeats, folds.count, folds.total, len(folds)) == ((300, 4), 4, 5, 20, 300)
+    once = split(targets, groups, dropped)
+    assert (once.fold.shape, once.repeats, once.total) == ((300,), 1, 5)
+    np.testing.assert_array_equal(folds.table[:, 0], once.fold)
+    np.testing.assert_array_equal(folds.strata, once.strata)
+    np.testing.assert_array_equal(folds.table[:, :2], split(targets, groups, dropped, repeats=2).table)
+    assert len({folds.folds_id, once.folds_id, split(targets, groups, dropped, repeats=2).folds_id}) == 3
+    for column in folds.table.T:
+        assert np.flatnonzero(column < 0).tolist() == [3, 77]
+        for group in range(60):
+            assert len(set(column[(groups == group) & folds.kept].tolist())) <= 1
+        assert spread(np.bincount(column[folds.kept]).tolist()) <= 4
+    # who is together in one repeat is as good as drawn anew in the next (0 is chance, 1 the same split)
+    for a in range(4):
+        for b in range(a):
+            together = adjusted_rand_score(folds.table[folds.kept, a], folds.table[folds.kept, b])
+            assert together < 0.2
+
+
+def test_in_every_repeat_each_row_is_validated_once():
+    targets = scenes(50)
+    folds = split(targets, dropped={"image-8": "alien"}, repeats=3, count=4)
+    for repeat in range(3):
+        seen: list[int] = []
+        for fold in range(4 * repeat, 4 * repeat + 4):
+            train, validation = folds.rows(fold)
+            assert sorted([*train.tolist(), *validation.tolist()]) == np.flatnonzero(folds.kept).tolist()
+            assert set(folds.table[validation, repeat].tolist()) == {fold % 4}
+            seen += validation.tolist()
+        assert sorted(seen) == np.flatnonzero(folds.kept).tolist() and len(seen) == 49
+    for wrong in (-1, 12):
+        with pytest.raises(ValueError, match=f"no fold {wrong}, folds are 0..11"):
+            folds.rows(wrong)
+
+
+def test_without_strata_repeats_differ_too():
+    folds = split(scenes(60), strata="none", repeats=3)
+    assert {tuple(np.bincount(column)) for column in folds.table.T} == {(12,) * 5}
+    assert len({tuple(column.tolist()) for column in folds.table.T}) == 3
+
+
+def test_the_table_goes_on_over_the_repeats():
+    masks = np.array([[[[1, 1]]], [[[1, 2]]], [[[3, 3]]], [[[2, 2]]], [[[1, 1]]]], np.uint8)
+    targets = Ragged.stack(masks, ["a", "b", "c", "d", "e"])
+    where = np.array([[0, 1], [0, 0], [1, 0], [1, 1], [-1, -1]])
+    empty = np.array([""] * 5)
+    rows = table(Folds(targets.ids, np.array([0, 0, 1, 2, 3]), empty, where, empty, "x", 2), targets, CLASSES)
+    assert [row.fold for row in rows] == [0, 1, 2, 3]
+    assert [row.images for row in rows] == [2, 2, 2, 2]
+    assert [row.groups for row in rows] == [1, 2, 2, 2]  # a and b are one group
+    assert [row.counts for row in rows] == [(0, 2, 1, 0), (0, 0, 1, 1), (0, 1, 1, 1), (0, 1, 1, 0)]
+    assert rows[2].shares == pytest.approx((0, 0.25, 0.25, 0.5))
 
 
 # ---------------------------------------------------------------- the file
@@ -210,8 +363,15 @@ def test_round_trip(tmp_path):
     )
     path = tmp_path / "new" / "mars.csv"
     save(folds, path)
-    head = path.read_text().splitlines()[:9]
-    for line in ("# data_id: data-1", "# count: 4", "# seed: 3", "# algorithm: 1", "id,group,stratum,fold,reason"):
+    head = path.read_text().splitlines()[:10]
+    for line in (
+        "# data_id: data-1",
+        "# count: 4",
+        "# seed: 3",
+        "# repeats: 1",
+        "# algorithm: 2",
+        "id,group,stratum,fold,reason",
+    ):
         assert line in head
     again = load(path, folds.ids, "data-1")
     for name in ("ids", "groups", "strata", "fold", "reasons"):
@@ -261,7 +421,7 @@ def test_an_unwritable_place(tmp_path):
 
 def test_file_names_follow_data_and_settings():
     names = {
-        file_name("mars", data_id, FoldSettings(count=count, seed=seed))
+        file_name("mars", (data_id,), FoldSettings(count=count, seed=seed))
         for data_id in ("a", "b")
         for count in (4, 5)
         for seed in (0, 1)
@@ -333,12 +493,80 @@ def test_hand_made_files_are_accepted(tmp_path, content):
         (HEAD, "line 3: expected the columns"),
         (b"\xff\xfe\x00", "cannot be read as text"),
         (
-            "# count: 2\n# seed: -1\n# strata: none\n# groups: none\n" + ROWS,
+            "# count: 2\n# seed: -1\n# repeats: 1\n# strata: none\n# groups: none\n" + ROWS,
             "head: seed '-1' is not allowed",
         ),
     ],
 )
 def test_every_check_has_its_sentence(tmp_path, content, message):
+    with pytest.raises(UserError, match=message) as error:
+        read(tmp_path, content)
+    assert str(tmp_path / "f.csv") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_repeats_make_a_round_trip(tmp_path):
+    dropped = {"image-3": 'shares, as "image-5", its mask'}
+    folds = split(scenes(60), np.arange(60) // 2, dropped, count=3, repeats=12)  # fold10 comes after fold9, not fold1
+    path = tmp_path / "f.csv"
+    save(folds, path)
+    lines = path.read_text().splitlines()
+    assert "# count: 3" in lines and "# repeats: 12" in lines
+    assert "id,group,stratum,fold,fold1,fold2,fold3,fold4,fold5,fold6,fold7,fold8,fold9,fold10,fold11,reason" in lines
+    again = load(path, folds.ids, "data-1")
+    for name in ("ids", "groups", "strata", "fold", "reasons"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(folds, name))
+    assert (again.count, again.repeats, again.settings) == (3, 12, FoldSettings(count=3, repeats=12))
+    assert again.folds_id == folds.folds_id
+    back = load(path, folds.ids[::-1], "data-1")
+    np.testing.assert_array_equal(back.table, folds.table[::-1])
+
+
+REPEATED = "id,group,fold,fold1\na,0,0,1\nb,0,0,1\nc,1,1,0\nd,2,-1,-1\n"
+
+
+@pytest.mark.parametrize("content", [REPEATED, "fold1,id,fold,group\n1,a,0,0\n1,b,0,0\n0,c,1,1\n-1,d,-1,2\n"])
+def test_hand_made_repeats_are_accepted(tmp_path, content):
+    folds = read(tmp_path, content)
+    assert folds.fold.tolist() == [[0, 1], [0, 1], [1, 0], [-1, -1]]
+    assert (folds.count, folds.repeats, folds.total) == (2, 2, 4)
+    assert [folds.rows(fold)[1].tolist() for fold in range(4)] == [[0, 1], [2], [2], [0, 1]]
+
+
+def test_rows_without_groups_are_each_one_of_its_own(tmp_path):
+    folds = read(tmp_path, "id,fold\nc,1\nd,0\na,0\nb,-1\n")
+    assert folds.fold.tolist() == [0, -1, 1, 0]
+    assert len(set(folds.groups.tolist())) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (REPEATED.replace("b,0,0,1", "b,0,0,0"), r"group 0 lies in folds 1 and 0 \(fold1\); give its rows one fold"),
+        (REPEATED.replace("b,0,0,1", "b,0,1,1"), r"group 0 lies in folds 0 and 1 \(fold\)"),
+        (REPEATED.replace("c,1,1,0", "c,1,1,1"), r"no row is in fold 0 \(fold1\), but folds 0..1 need rows"),
+        (REPEATED.replace("c,1,1,0", "c,1,0,0"), r"no row is in fold 1 \(fold\)"),
+        (REPEATED.replace("c,1,1,0", "c,1,1,2"), r"no row is in fold 2 \(fold\), but folds 0..2 need rows"),
+        ("# count: 2\n" + REPEATED.replace("c,1,1,0", "c,1,1,2"), "fold 2 is not allowed, its head says count: 2"),
+        (
+            REPEATED.replace("c,1,1,0", "c,1,1,-1"),
+            "line 4: id 'c' is dropped in one repeat only; drop it in all",
+        ),
+        (REPEATED.replace("d,2,-1,-1", "d,2,-1,-2"), "line 5: fold -2 is not allowed"),
+        (REPEATED.replace("c,1,1,0", "c,1,1,x"), "line 4: fold1 'x' is not a whole number"),
+        (REPEATED.replace("c,1,1,0", "c,1,1"), "line 4: 3 fields, expected 4"),
+        (
+            REPEATED.replace("fold1", "fold0"),
+            "line 1: expected the columns id,group,stratum,fold,fold1,reason, found id",
+        ),
+        (
+            REPEATED.replace("fold1", "fold"),
+            "line 1: expected the columns id,group,stratum,fold,fold1,reason, found id",
+        ),
+        (REPEATED.replace("fold,", "part,"), "line 1: expected the columns"),
+    ],
+)
+def test_every_check_of_repeats_has_its_sentence(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as error:
         read(tmp_path, content)
     assert str(tmp_path / "f.csv") in str(error.value)

@@ -34,8 +34,9 @@ def _interrupted_equals_undisturbed(tmp_path: Path, kills: int, seed: int) -> No
     killed = 0
     for _ in range(kills):
         process = start(shaken, *LONG)
-        # of which starting takes about a fifth: some kills come before the training, most in the middle of it
-        killed += kill_after(process, moments.uniform(0.15, 0.5) * whole)
+        # of which starting takes about a fifth: some kills come before the training, the others in the middle of it; and
+        # early enough for most to come before the end, should the machine be twice as fast by now
+        killed += kill_after(process, moments.uniform(0.1, 0.35) * whole)
     done = podium(shaken, *LONG, "--json")
     assert done.returncode == 0, done.stderr
     assert killed >= 3

@@ -1,4 +1,4 @@
-"""Mean IoU: known answers by hand, the three conventions, and equality with Keras."""
+"""Mean IoU (known answers by hand, the three conventions, equality with Keras) and accuracy (equality with sklearn)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, recall_score
 
 from podium import metrics
 from podium.config import MetricSettings
-from podium.metrics import MeanIoU
+from podium.data.ragged import Ragged
+from podium.metrics import Accuracy, MeanIoU, image_stats
 
 Convention = Literal["keras", "foreground", "masked"]
 CONVENTIONS: tuple[Convention, ...] = ("keras", "foreground", "masked")
@@ -216,7 +218,98 @@ def test_values_out_of_range_are_refused():
         metric.stats(good, good[:1])
 
 
+# ---------------------------------------------------------------- accuracy
+
+
+def as_images(values: list[int]) -> np.ndarray:
+    """Labels as masks of one pixel, (N, 1, 1)."""
+    return np.array(values, np.uint8).reshape(-1, 1, 1)
+
+
+def test_accuracy_by_hand():
+    metric = Accuracy(4)
+    #                          right     wrong     no label
+    stats = metric.stats(as_images([0, 1, 1, 0, 2, 2, 255, 255]), as_images([0, 1, 1, 1, 0, 3, 0, 3]))
+    assert stats.shape == (8, 4, 4) and stats.dtype == np.int64
+    assert stats.sum(axis=(1, 2)).tolist() == [1] * 6 + [0] * 2
+    score = metric.score(stats)
+    assert score.value == metric.value(stats) == 3 / 6
+    assert score.per_class == (1 / 2, 1.0, 0.0, None)  # recalls; class 3 is predicted and occurs nowhere
+    np.testing.assert_array_equal(metric.values(stats), [1, 1, 1, 0, 0, 0, 0, 0])
+    assert metric.higher_is_better
+
+
+def test_with_nothing_labelled_accuracy_is_zero():
+    metric = Accuracy(3)
+    stats = metric.stats(as_images([255, 255]), as_images([0, 1]))
+    assert metric.score(stats) == metrics.Score(0.0, (None, None, None))
+
+
+@given(st.integers(0, 10**6), st.integers(2, 12), st.integers(1, 80))
+@settings(max_examples=40, deadline=None)
+def test_accuracy_is_that_of_sklearn(seed, classes, n):
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, classes, n)
+    labels = np.where(generator.random(n) < 0.6, truth, generator.integers(0, classes, n))
+    hidden = generator.random(n) < 0.2
+    metric = Accuracy(classes)
+    stats = metric.stats(as_images(np.where(hidden, 255, truth).tolist()), as_images(labels.tolist()))
+    known, told = truth[~hidden], labels[~hidden]
+    score = metric.score(stats)
+    assert score.value == (pytest.approx(accuracy_score(known, told)) if len(known) else 0.0)
+    if len(known):
+        recalls = recall_score(known, told, labels=range(classes), average=None, zero_division=np.nan)
+        assert [np.nan if recall is None else recall for recall in score.per_class] == pytest.approx(
+            recalls, nan_ok=True
+        )
+    # sums of images, one score each: what the bootstrap asks for
+    halves = np.stack([stats[: n // 2].sum(axis=0), stats[n // 2 :].sum(axis=0)])
+    np.testing.assert_array_equal(metric.values(halves), [metric.value(half) for half in halves])
+
+
+def test_accuracy_takes_no_other_labels_than_its_classes():
+    for truth, labels, said in (([3], [0], "truth holds"), ([0], [3], "labels hold"), ([0], [255], "labels hold")):
+        with pytest.raises(ValueError, match=said):
+            Accuracy(3).stats(as_images(truth), as_images(labels))
+
+
+# ---------------------------------------------------------------- statistics by id
+
+
+def ragged(arrays: list[np.ndarray], ids: list[str]) -> Ragged:
+    values = np.concatenate([array.reshape(-1) for array in arrays])
+    return Ragged(values, np.array([array.shape for array in arrays]), np.array(ids))
+
+
+@pytest.mark.parametrize("sizes", [[(3, 4), (1, 7), (5, 2), (2, 2)], [(3, 4)] * 4], ids=["ragged", "uniform"])
+@pytest.mark.parametrize("metric", [MeanIoU(4, 0, "keras"), Accuracy(4)], ids=["mean_iou", "accuracy"])
+def test_statistics_are_joined_by_id_whatever_the_sizes(metric, sizes):
+    generator = np.random.default_rng(0)
+    truth = [generator.choice([0, 1, 2, 3, 255], (1, *size)).astype(np.uint8) for size in sizes]
+    labels = [generator.integers(0, 4, (1, *size)).astype(np.uint8) for size in sizes]
+    picked = [3, 0, 2]
+    names = ["a", "b", "c", "d"]
+    found = image_stats(metric, ragged(truth, names), ragged([labels[i] for i in picked], [names[i] for i in picked]))
+    assert found.shape == (3, 4, 4)
+    for row, i in enumerate(picked):
+        np.testing.assert_array_equal(found[row], metric.stats(truth[i], labels[i])[0])
+    # of equal sizes where the other targets differ from them
+    alike = image_stats(metric, ragged(truth, names), ragged([labels[1]], ["b"]))
+    np.testing.assert_array_equal(alike, metric.stats(truth[1], labels[1]))
+
+
+def test_statistics_of_an_unknown_id_or_another_size_are_refused():
+    metric = Accuracy(3)
+    truth = ragged([np.zeros((1, 2, 2), np.uint8), np.zeros((1, 3, 2), np.uint8)], ["a", "b"])
+    with pytest.raises(KeyError):
+        image_stats(metric, truth, ragged([np.zeros((1, 2, 2), np.uint8)], ["c"]))
+    with pytest.raises(ValueError, match="one shape"):
+        image_stats(metric, truth, ragged([np.zeros((1, 2, 2), np.uint8)], ["b"]))
+
+
 def test_built_from_settings():
     built = metrics.build(MetricSettings(name="mean_iou", convention="masked"), ["a", "b", "c"], 1)
     assert built == MeanIoU(3, 1, "masked")
     assert built.higher_is_better
+    assert metrics.build(MetricSettings(name="mean_iou"), ["a", "b"], None) == MeanIoU(2, None, "keras")
+    assert metrics.build(MetricSettings(name="accuracy"), ["a", "b", "c"], None) == Accuracy(3)

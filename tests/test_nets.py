@@ -9,8 +9,10 @@ from torch import nn
 from podium import nets
 from podium.config import NetSettings
 from podium.errors import UserError
+from podium.nets.classifier import Classifier, SmallCNN
 from podium.nets.residual_unet import ResidualUNet
 
+MASKS, LABELS = "segmentation", "classification"
 OWN = NetSettings(name="residual_unet", widths=(2, 4))
 
 
@@ -57,8 +59,8 @@ def test_a_fitting_image_is_not_padded():
 
 
 def test_mean_and_deviation_travel_with_the_weights():
-    state = nets.build(OWN, 2, 3, [0.1, 0.2], [0.3, 0.4]).state_dict()
-    other = nets.build(OWN, 2, 3)
+    state = nets.build(OWN, MASKS, 2, 3, [0.1, 0.2], [0.3, 0.4]).state_dict()
+    other = nets.build(OWN, MASKS, 2, 3)
     assert other.mean.flatten().tolist() == [0.0, 0.0] and other.std.flatten().tolist() == [1.0, 1.0]
     other.load_state_dict(state)
     assert other.mean.flatten().tolist() == pytest.approx([0.1, 0.2])
@@ -85,13 +87,13 @@ def test_the_residual_unet_has_the_parameters_that_a_hand_counts():
     up = (4 * 2 + 2) + block(2, 2, False)  # reduced from 4 to 2, then added to the skip
     head = 2 * 3 + 3
     assert first + down + deep + up + head == 707
-    assert sum(p.numel() for p in nets.build(OWN, 1, 3).parameters()) == 707
+    assert sum(p.numel() for p in nets.build(OWN, MASKS, 1, 3).parameters()) == 707
 
 
 @pytest.mark.parametrize("size", [(8, 16), (9, 13), (1, 1), (3, 40)])
 def test_the_residual_unet_takes_any_size(size):
     settings = NetSettings(name="residual_unet", widths=(2, 3, 4), dropout=0.5)
-    model = nets.build(settings, 3, 5).eval()
+    model = nets.build(settings, MASKS, 3, 5).eval()
     assert model.stride == 4
     out = model(torch.rand(2, 3, *size))
     assert out.shape == (2, 5, *size) and out.isfinite().all()
@@ -99,7 +101,7 @@ def test_the_residual_unet_takes_any_size(size):
 
 def test_a_gradient_reaches_every_parameter():
     torch.manual_seed(0)
-    model = nets.build(NetSettings(name="residual_unet", widths=(4, 6, 8), dropout=0.2), 1, 4)
+    model = nets.build(NetSettings(name="residual_unet", widths=(4, 6, 8), dropout=0.2), MASKS, 1, 4)
     model(torch.rand(4, 1, 16, 16)).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -125,7 +127,7 @@ def test_every_level_sees_its_own_resolution():
 
 def test_dropout_acts_in_training_only():
     torch.manual_seed(0)
-    model = nets.build(NetSettings(name="residual_unet", widths=(4, 8), dropout=0.5), 1, 2)
+    model = nets.build(NetSettings(name="residual_unet", widths=(4, 8), dropout=0.5), MASKS, 1, 2)
     x = torch.rand(2, 1, 8, 8)
     assert not torch.equal(model(x), model(x))
     model.eval()
@@ -134,6 +136,102 @@ def test_dropout_acts_in_training_only():
     full = [m for m in model.net.get_submodule("first").modules() if isinstance(m, nn.Dropout2d)]
     full += [m for m in model.net.get_submodule("up.0").modules() if isinstance(m, nn.Dropout2d)]
     assert not full
+
+
+# ---------------------------------------------------------------- labels
+
+
+def small(*widths: int, dropout: float = 0.0) -> NetSettings:
+    return NetSettings(name="small_cnn", widths=widths, dropout=dropout)
+
+
+def test_the_small_cnn_has_the_parameters_that_a_hand_counts():
+    def block(a: int, b: int) -> int:
+        return 9 * a * b + 2 * b + 9 * b * b + 2 * b + (a * b if a != b else 0)
+
+    first, halved, deep, head = block(1, 2), block(2, 4), block(4, 4), 4 * 3 + 3
+    assert first + halved + deep + head == 64 + 240 + 304 + 15
+    assert sum(p.numel() for p in nets.build(small(2, 4), LABELS, 1, 3).parameters()) == 623
+
+
+@pytest.mark.parametrize("size", [(8, 16), (28, 28), (9, 13), (1, 1), (3, 40)])
+def test_the_small_cnn_takes_any_size_and_gives_one_answer(size):
+    model = nets.build(small(2, 3, 4, 5, dropout=0.5), LABELS, 3, 6).eval()
+    out = model(torch.rand(2, 3, *size))
+    assert out.shape == (2, 6, 1, 1) and out.isfinite().all()
+
+
+def test_the_small_cnn_halves_the_resolution_between_its_widths():
+    net = SmallCNN(1, 2, (2, 3, 4))
+    sizes: list[tuple[int, ...]] = []
+    for block in net.blocks:
+        block.register_forward_hook(lambda module, inputs, out: sizes.append(tuple(out.shape[1:])))
+    assert net(torch.rand(1, 1, 8, 16)).shape == (1, 2)
+    assert sizes == [(2, 8, 16), (3, 4, 8), (4, 2, 4), (4, 2, 4)]
+
+
+def test_the_small_cnn_learns_with_every_parameter_and_drops_out_in_training_only():
+    torch.manual_seed(0)
+    model = nets.build(small(4, 6, dropout=0.5), LABELS, 1, 4)
+    x = torch.rand(4, 1, 16, 16)
+    model(x).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+    assert not torch.equal(model(x), model(x))
+    model.eval()
+    assert torch.equal(model(x), model(x))
+
+
+def test_a_classifiers_answers_are_masks_of_one_pixel():
+    inner = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    x = torch.rand(3, 5, 4, 7)
+    out = Classifier(inner)(x)
+    assert out.shape == (3, 5, 1, 1)
+    torch.testing.assert_close(out[..., 0, 0], x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("encoder", ["test_resnet", "resnet18", "test_efficientnet"])
+def test_a_net_of_timm_by_its_name(encoder):
+    model = nets.build(NetSettings(name="timm", encoder=encoder), LABELS, 4, 7).eval()
+    with torch.no_grad():
+        for size in ((64, 64), (50, 33)):
+            assert model(torch.rand(2, 4, *size)).shape == (2, 7, 1, 1)
+
+
+def test_a_net_that_timm_does_not_have():
+    with pytest.raises(UserError, match=r"timm has no 'resnet81'; did you mean '.*resnet.*'\? see timm.list_models"):
+        nets.build(NetSettings(name="timm", encoder="resnet81"), LABELS, 1, 4)
+
+
+def test_a_net_of_timm_that_cannot_take_the_images_says_so_before_training():
+    settings = NetSettings(name="timm", encoder="test_vit")
+    model = nets.build(settings, LABELS, 1, 4)
+    nets.try_out(model, settings, 1, 160, 160)
+    with pytest.raises(UserError, match=r"'timm' on encoder 'test_vit' cannot take images of 28×30 \(.*\); choose ano"):
+        nets.try_out(model, settings, 1, 28, 30)
+
+
+def test_timms_weights_out_of_reach(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    settings = NetSettings(name="timm", encoder="resnet18", pretrained=True)
+    with pytest.raises(UserError, match=r"the weights of 'resnet18' could not be loaded \(.*\); set net.pretrained=f"):
+        nets.build(settings, LABELS, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "task", "gives"),
+    [
+        (OWN, LABELS, "masks"),
+        (smp("unet", "resnet18"), LABELS, "masks"),
+        (small(2, 4), MASKS, "labels"),
+        (NetSettings(name="timm", encoder="test_resnet"), MASKS, "labels"),
+    ],
+)
+def test_a_net_of_the_wrong_task(settings, task, gives):
+    said = f"net.name: '{settings.name}' predicts {gives}, the competition's task is {task}; choose another net"
+    with pytest.raises(UserError, match=said):
+        nets.build(settings, task, 1, 4)
 
 
 # ---------------------------------------------------------------- segmentation_models_pytorch and timm
@@ -149,7 +247,7 @@ def test_dropout_acts_in_training_only():
     ],
 )
 def test_an_architecture_with_an_encoder_takes_any_size(name, encoder):
-    model = nets.build(smp(name, encoder), 1, 4).eval()
+    model = nets.build(smp(name, encoder), MASKS, 1, 4).eval()
     assert model.stride == 32
     with torch.no_grad():
         assert model(torch.rand(1, 1, 64, 32)).shape == (1, 4, 64, 32)
@@ -160,18 +258,18 @@ def test_a_net_that_does_not_exist():
     with pytest.raises(
         UserError, match=r"there is no net 'unett'; did you mean 'unet'\? allowed: residual_unet, unet, "
     ):
-        nets.build(smp("unett", "resnet18"), 1, 4)
+        nets.build(smp("unett", "resnet18"), MASKS, 1, 4)
 
 
 @pytest.mark.parametrize("encoder", ["resnet81", "tu-resnet81"])
 def test_an_encoder_that_does_not_exist(encoder):
     with pytest.raises(UserError, match=f"neither smp nor timm has '{encoder}'; did you mean '.*resnet.*'.? see timm"):
-        nets.build(smp("unet", encoder), 1, 4)
+        nets.build(smp("unet", encoder), MASKS, 1, 4)
 
 
 def test_an_encoder_that_the_architecture_cannot_use():
     with pytest.raises(UserError, match=r"'unet' cannot be built on encoder 'vit_tiny_patch16_224' \(.*\); choose"):
-        nets.build(smp("unet", "vit_tiny_patch16_224"), 1, 4)
+        nets.build(smp("unet", "vit_tiny_patch16_224"), MASKS, 1, 4)
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050"])
@@ -181,15 +279,15 @@ def test_pretrained_weights_out_of_reach(encoder, monkeypatch, tmp_path):
     with pytest.raises(
         UserError, match=rf"the weights of '{encoder}' could not be loaded \(.*\); set net.pretrained=f"
     ):
-        nets.build(smp("unet", encoder, pretrained=True), 1, 4)
+        nets.build(smp("unet", encoder, pretrained=True), MASKS, 1, 4)
 
 
 def test_a_net_that_cannot_take_the_images_says_so_before_training():
     settings = smp("pan", "resnet18")
-    model = nets.build(settings, 1, 4)
+    model = nets.build(settings, MASKS, 1, 4)
     with pytest.raises(UserError, match=r"'pan' on encoder 'resnet18' cannot take images of 64×128 \(.*\); choose"):
         nets.try_out(model, settings, 1, 64, 128)
-    own = nets.build(OWN, 1, 4)
+    own = nets.build(OWN, MASKS, 1, 4)
     before = {name: value.clone() for name, value in own.state_dict().items()}
     nets.try_out(own, OWN, 1, 5, 7)
     assert own.training and all(torch.equal(value, before[name]) for name, value in own.state_dict().items())

@@ -14,8 +14,8 @@ from podium.jobs import Job, Site
 from podium.plan import Plan, Sizes, plan
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-SITE = Site("mars", "/cache", "d" * 16, "/folds.csv")
-SIZES = Sizes(train=1000, test=500, pixels=8192, channels=1)
+SITE = Site("mars", "/cache", "d" * 16, "e" * 16, "/folds.csv")
+SIZES = Sizes(train=1000, test=500, input=2 * 8192, output=8192)
 
 
 def _mars(*overrides: str) -> tuple[Competition, list[Recipe]]:
@@ -26,10 +26,16 @@ def _mars(*overrides: str) -> tuple[Competition, list[Recipe]]:
 
 
 def _plan(
-    overrides: tuple[str, ...] = (), site: Site = SITE, folds: tuple[int, ...] = (0, 1, 2, 3, 4), **options: Any
+    overrides: tuple[str, ...] = (),
+    site: Site = SITE,
+    folds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    sizes: Sizes = SIZES,
+    changes: dict[str, Any] | None = None,
+    **options: Any,
 ) -> Plan:
     competition, recipes = _mars(*overrides)
-    return plan(competition, recipes, folds, site, SIZES, Path("/runs"), "data", "folds", **options)
+    competition = Competition.model_validate(competition.model_dump(mode="json") | (changes or {}))
+    return plan(competition, recipes, folds, site, sizes, Path("/runs"), "data", "folds", **options)
 
 
 def test_the_graph_has_every_job_once_after_what_it_needs() -> None:
@@ -78,7 +84,7 @@ def test_what_changes_a_result_changes_its_key_and_nothing_else_does() -> None:
 
     base = keys(_plan())
     assert keys(_plan()) == base
-    assert keys(_plan(site=Site("mars", "/elsewhere", "d" * 16, "/other.csv", "cuda", "bf16", 8))) == base
+    assert keys(_plan(site=Site("mars", "/elsewhere", "d" * 16, "f" * 16, "/other.csv", "cuda", "bf16", 8))) == base
     assert keys(_plan(("train.min_epochs=2",))) == base
     assert not set(keys(_plan(seed=1))) & set(base)
     assert not set(keys(_plan(budget=999.0))) & set(base)
@@ -90,6 +96,12 @@ def test_what_changes_a_result_changes_its_key_and_nothing_else_does() -> None:
     other = keys(_plan(("predict.views=[identity]",)))
     kinds = [job.kind for job in _plan().jobs]
     assert all((a == b) == (kind == "train") for a, b, kind in zip(other, base, kinds, strict=True))
+    # how images come to the net changes its weights
+    data = _mars()[0].model_dump(mode="json")["data"]
+    fits = [{"size": [32, 64]}, {"size": [32, 64], "how": "tiles"}, {"size": [32, 64], "how": "tiles", "overlap": 0.5}]
+    fitted = [keys(_plan(changes={"data": data | {"fit": fit}})) for fit in fits]
+    plain = keys(_plan(changes={"preprocess": []}))  # not even standardised
+    assert len({key for made in (base, *fitted, plain) for key in made}) == 5 * len(base)
     # fewer folds share their weights and out-of-fold predictions, and have their own test predictions
     few = {job.name: job.key.hash for job in _plan(folds=(0, 1)).jobs}
     everything = {job.name: job.key.hash for job in _plan().jobs}
@@ -101,6 +113,20 @@ def test_predictions_need_disk_by_job() -> None:
     assert set(made.disk) == {job.name for job in made.jobs if job.kind != "train"}
     assert made.disk["residual_unet fold 3 oof"] == 200 * 5 * 8192 * 2
     assert made.disk["unet_resnet18 test"] == 500 * 5 * 8192 * 2
+
+
+def test_predictions_have_the_images_own_sizes_and_labels_are_one_pixel() -> None:
+    differing = _plan(sizes=Sizes(train=1001, test=500, input=10**6, output=100.5))
+    assert differing.disk["residual_unet fold 3 oof"] == 201 * 1005
+    assert differing.memory_bytes == 1001 * 10**6 + 1_500_000_000
+    assert _plan(sizes=Sizes(1000, 500, 8192, 1.0)).disk["unet_resnet18 test"] == 500 * 5 * 2
+
+
+def test_without_test_images_nothing_is_predicted_for_them() -> None:
+    made = _plan(sizes=Sizes(train=1000, test=0, input=2 * 8192, output=8192))
+    assert {job.kind for job in made.jobs} == {"train", "oof"} and len(made.jobs) == 2 * (5 + 5)
+    assert [run.test for run in made.runs] == [None, None]
+    assert set(made.disk) == {job.name for job in made.jobs if job.kind == "oof"}
 
 
 def test_workers_that_do_not_divide_the_jobs_leave_the_last_round_its_time() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from podium.config import AugmentSettings
+from podium.config import AugmentSettings, Competition
+from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.data.ragged import Ragged
 from podium.randomness import stream
@@ -16,7 +18,23 @@ from podium.training.source import Resident
 
 PLAIN = AugmentSettings(flip_h=0)
 CPU = torch.device("cpu")
+SAME = Fit((2, 2), "same")
 N = 10
+
+
+def competition(task: str = "segmentation", **changes: Any) -> Competition:
+    """Three classes; of masks the first is not scored."""
+    masks = task == "segmentation"
+    raw = {
+        "name": "ten",
+        "task": task,
+        "data": {"format": "npz", "file": "ten.npz", "train": {"key": "train", "image": 0, "target": 1}},
+        "classes": ["nothing", "dust", "rock"],
+        "unscored": "nothing" if masks else None,
+        "metric": {"name": "mean_iou" if masks else "accuracy"},
+        "models": ["small"],
+    }
+    return Competition.model_validate(raw | changes)
 
 
 def part() -> Part:
@@ -33,7 +51,7 @@ def part() -> Part:
 
 
 def source(rows: list[int], rate: int = 1, batch: int = 2) -> Resident:
-    return Resident(part(), np.array(rows), (1, 2), rate, batch, CPU)
+    return Resident(part(), np.array(rows), SAME, competition(), rate, batch, CPU)
 
 
 def drawn(resident: Resident, seed: int, fold: int, epoch: int, settings: AugmentSettings = PLAIN) -> list[int]:
@@ -97,13 +115,15 @@ def test_fewer_rows_than_a_batch_are_one_batch():
     assert sorted(drawn(resident, 0, 0, 0)) == [5, 7, 9]
 
 
-def test_targets_belong_to_their_images():
-    resident = source(list(range(N)))
+@pytest.mark.parametrize("rows", [list(range(N)), [8, 3, 9, 4, 0]])
+def test_targets_belong_to_their_images(rows):
+    resident = source(rows)
+    every = source(list(range(N)))
     for batch in resident.epoch(0, 0, 0, PLAIN):
         for image, target in zip(batch.images, batch.targets, strict=True):
             row = round(float(image[0, 0, 0]) * 25.5)
-            assert torch.equal(target, resident.targets[row])
-            assert torch.equal(image, resident.images[row] * torch.tensor(1 / 255))
+            assert row in rows and torch.equal(target, every.targets[row])
+            assert torch.equal(image, every.images[row] * torch.tensor(1 / 255))
 
 
 def test_an_epoch_is_a_function_of_seed_fold_and_epoch():
@@ -130,3 +150,110 @@ def test_random_numbers_used_by_the_net_between_batches_do_not_change_the_order(
         torch.rand(5)  # dropout
         rows += [round(float(image[0, 0, 0]) * 25.5) for image in batch.images]
     assert rows == drawn(resident, 0, 0, 0)
+
+
+# ---------------------------------------------------------------- other numbers, labels, sizes
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("uint8", 255), ("uint16", 65535), ("float32", 1)])
+def test_moments_are_numpys_whatever_the_images_are_kept_as(dtype, scale):
+    generator = np.random.default_rng(0)
+    values = generator.normal(0.4, 0.2, (6, 3, 5, 7)) + np.array([0, 0.1, 0.3]).reshape(3, 1, 1)
+    kept = np.clip(values, 0, 1) * scale if scale > 1 else values * 50 - 10
+    images = (kept.round() if scale > 1 else kept).astype(dtype)
+    ids = [str(i) for i in range(6)]
+    masks = Ragged.stack(np.ones((6, 1, 5, 7), np.uint8), ids)
+    rows = np.array([4, 0, 5])
+    made = Part("train", Ragged.stack(images, ids), masks, "0")
+    resident = Resident(made, rows, Fit((5, 7), "same"), competition(), 1, 2, CPU)
+    seen = images[rows].astype(np.float64) / scale
+    assert resident.scale == made.scale == scale
+    assert resident.mean == pytest.approx(seen.mean((0, 2, 3)), rel=1e-6)
+    assert resident.std == pytest.approx(seen.std((0, 2, 3)), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_an_epoch_gives_such_images_divided_by_their_scale(dtype):
+    generator = np.random.default_rng(0)
+    images = (generator.random((4, 2, 3, 5)) * 60000).astype(dtype)
+    masks = generator.integers(1, 3, (4, 1, 3, 5)).astype(np.uint8)
+    ids = [str(i) for i in range(4)]
+    made = Part("train", Ragged.stack(images, ids), Ragged.stack(masks, ids), "0")
+    resident = Resident(made, np.arange(4), Fit((3, 5), "same"), competition(), 1, 2, CPU)
+    settings = AugmentSettings(flip_h=0.5, flip_v=0.5)
+    seen = set()
+    for batch in resident.epoch(1, 0, 0, settings):
+        assert batch.images.dtype == torch.float32
+        for image, target in zip(batch.images, batch.targets, strict=True):
+            kept = image.numpy() * made.scale
+            order, row = next(
+                (axes, row)
+                for row in range(4)
+                for axes in ((), (-1,), (-2,), (-1, -2))
+                if np.allclose(kept, np.flip(images[row], axes), rtol=1e-5)
+            )
+            np.testing.assert_array_equal(target.numpy(), np.flip(masks[row, 0], order) - 1)
+            seen.add(row)
+    assert seen == {0, 1, 2, 3}
+
+
+def test_the_deviation_of_equal_numbers_is_never_zero():
+    images = np.full((2, 1, 2, 2), 3.5, np.float32)
+    made = Part(
+        "train", Ragged.stack(images, ["a", "b"]), Ragged.stack(np.ones((2, 1, 2, 2), np.uint8), ["a", "b"]), "0"
+    )
+    resident = Resident(made, np.arange(2), SAME, competition(), 1, 2, CPU)
+    assert (resident.mean, resident.std) == ([3.5], [1e-3])
+
+
+def test_without_the_step_nothing_is_standardised():
+    resident = Resident(part(), np.arange(N), SAME, competition(preprocess=[]), 1, 2, CPU)
+    assert resident.mean is None and resident.std is None
+    assert torch.equal(resident.images, source(list(range(N))).images)
+
+
+def test_labels_are_targets_of_one_pixel():
+    labels = np.array([0, 2, 1, 2, 255, 0, 0, 1, 2, 0], np.uint8)
+    made = Part("train", part().images, Ragged.stack(labels.reshape(-1, 1, 1, 1), part().images.ids), "0")
+    resident = Resident(made, np.arange(N), SAME, competition("classification"), 3, 2, CPU)
+    # all three classes are scored; the rarest is 1, of rows 2 and 7
+    assert resident.counts.tolist() == [4, 2, 3]
+    assert resident.targets.shape == (N, 1, 1) and resident.targets.flatten().tolist() == labels.tolist()
+    settings = AugmentSettings(flip_h=0.5, flip_v=0.5)
+    rows = []
+    for batch in resident.epoch(0, 0, 0, settings):
+        assert batch.targets.shape == (2, 1, 1)
+        for image, target in zip(batch.images, batch.targets, strict=True):
+            rows.append(round(float(image[0, 0, 0]) * 25.5))
+            assert target.flatten().tolist() == [labels[rows[-1]]]
+    assert sorted(rows) == [0, 1, 2, 2, 2, 3, 4, 5, 6, 7, 7, 7, 8, 9]
+
+
+def test_a_tile_is_an_image_of_its_own():
+    """Two images of 2×5 and one of 2×2 in tiles of 2×2 with half of a tile in common: 4 + 4 + 1 tiles."""
+    images = [np.arange(10, dtype=np.uint8).reshape(1, 2, 5) + 20 * k for k in range(2)]
+    images.append(np.full((1, 2, 2), 99, np.uint8))
+    masks = [
+        np.array([[[1, 1, 1, 1, 1], [1, 1, 1, 1, 2]]], np.uint8),
+        np.ones((1, 2, 5), np.uint8),
+        np.ones((1, 2, 2), np.uint8),
+    ]
+
+    def ragged(items: list[np.ndarray]) -> Ragged:
+        shapes = np.array([item.shape for item in items])
+        return Ragged(np.concatenate([item.reshape(-1) for item in items]), shapes, np.array(["a", "b", "c"]))
+
+    made = Part("train", ragged(images), ragged(masks), "0")
+    resident = Resident(made, np.arange(3), Fit((2, 2), "tiles", 0.5), competition(), 2, 2, CPU)
+    assert resident.images.shape == (9, 1, 2, 2)
+    assert resident.images[0, 0].tolist() == [[0, 1], [5, 6]] and resident.images[7, 0].tolist() == [[23, 24], [28, 29]]
+    assert resident.targets[3].tolist() == [[0, 0], [0, 1]]  # the only tile with rock
+    assert resident.counts.tolist() == [35, 1]
+    assert resident.order.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 3]
+
+
+def test_what_lies_beyond_an_image_carries_no_loss():
+    resident = Resident(part(), np.array([3]), Fit((4, 2), "pad"), competition(), 1, 2, CPU)
+    assert resident.images.shape == (1, 2, 4, 2)
+    assert resident.targets.tolist() == [[[255, 255], [255, 0], [0, 1], [255, 255]]]
+    assert resident.counts.tolist() == [2, 1]

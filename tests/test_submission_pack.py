@@ -237,6 +237,13 @@ def test_a_ledger_of_another_layout_stops_packing_before_anything_is_written(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.csv"]
 
 
+def test_without_a_format_nothing_is_packed(tmp_path: Path) -> None:
+    nameless = MARS.model_copy(update={"submission": None})
+    with pytest.raises(ValueError, match="mars: has no submission format"):
+        pack(tmp_path / "new", nameless, "mars", LABELS, IDS)
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_unexpected_error_leaves_no_part_behind(tmp_path: Path) -> None:
     def stop(path: Path, labels: Ragged, settings: SubmissionSettings) -> None:
         path.write_bytes(b"id")

@@ -59,6 +59,12 @@ def test_a_good_file_passes(tmp_path: Path) -> None:
     assert checked(tmp_path, GOOD, own=False) == Report((), (), 4, (0, 7, 9, 5, 3))
 
 
+def test_without_a_format_there_is_nothing_to_check(tmp_path: Path) -> None:
+    nameless = mars().model_copy(update={"submission": None})
+    with pytest.raises(ValueError, match="mars: has no submission format"):
+        check_file(tmp_path / "x.csv", nameless, IDS, PIXELS)
+
+
 LAST = b"3,1,1,3,3,1,2\n"
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda c: b"", "4 of 4 ids are missing, the first is '0'"),

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import Tiny
+from conftest import SIZE, Tiny
 from podium import metrics
-from podium.config import Recipe
+from podium.config import Competition, Recipe
+from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.data.ragged import Ragged
 from podium.decode import finish
@@ -30,6 +31,7 @@ from podium.training.machine import Machine, detect
 from podium.training.optim import Average
 
 KEY = Key("fold", 1, {})
+SAME = Fit(SIZE, "same")
 
 
 class Stop(Exception):
@@ -37,7 +39,14 @@ class Stop(Exception):
 
 
 def train(tiny: Tiny, path: Path, recipe: Recipe | None = None, **options: Any) -> FoldResult:
-    given = {"fold": 1, "seed": 3, "part": tiny.dataset.train, "folds": tiny.folds, "machine": tiny.machine}
+    given = {
+        "fold": 1,
+        "seed": 3,
+        "part": tiny.dataset.train,
+        "fit": SAME,
+        "folds": tiny.folds,
+        "machine": tiny.machine,
+    }
     return train_fold(
         tiny.competition,
         recipe or tiny.recipe,
@@ -195,6 +204,7 @@ def test_a_folder_of_another_key_is_refused(tiny, undisturbed):
             1,
             3,
             tiny.dataset.train,
+            SAME,
             tiny.folds,
             Folder(undisturbed, replace(KEY, version=2)),
             tiny.machine,
@@ -215,6 +225,19 @@ def test_the_validation_fold_and_dropped_rows_leave_no_trace(tiny, undisturbed, 
     mean = float(load_file(undisturbed / WEIGHTS)["mean"])
     assert mean == pytest.approx(images[~unseen].mean() / 255, abs=1e-6)
     assert abs(mean - tiny.dataset.train.images.stacked.mean() / 255) > 1e-4
+
+
+def test_in_a_second_repeat_it_is_that_repeats_fold(tiny, tmp_path):
+    again = np.where(tiny.folds.fold < 0, -1, np.arange(24) // 8)
+    folds = replace(tiny.folds, fold=np.stack([tiny.folds.fold, again], axis=1))
+    recipe = tiny.changed(train={"epochs": 1})
+    images = tiny.dataset.train.images.stacked.copy()
+    for name, rows in (("as it is", []), ("fold 4", range(8, 16)), ("fold 1", range(1, 24, 3))):
+        changed = images.copy()
+        changed[list(rows)] = 255
+        part = replace(tiny.dataset.train, images=Ragged.stack(changed, tiny.folds.ids))
+        train(tiny, tmp_path / name, recipe, fold=4, folds=folds, part=part)
+    assert weights(tmp_path / "fold 4") == weights(tmp_path / "as it is") != weights(tmp_path / "fold 1")
 
 
 def test_labels_of_the_unscored_class_are_not_learnt(tiny, undisturbed, tmp_path):
@@ -342,7 +365,66 @@ def test_it_can_learn_eight_images_by_heart(tiny, tmp_path):
     recipe = Recipe.model_validate(raw)
     train(tiny, tmp_path, recipe, folds=folds)
     model = load(recipe, tiny.competition, 1, tmp_path / WEIGHTS, tiny.machine)
-    predict_to(tmp_path / "p.npy", [model], tiny.competition, train_part, rows, ["identity"], tiny.machine)
+    predict_to(tmp_path / "p.npy", [model], tiny.competition, train_part, rows, SAME, ["identity"], tiny.machine)
     labels = finish([Ragged.open(tmp_path / "p.npy")], [1.0], 0)
     metric = metrics.build(tiny.competition.metric, tiny.competition.classes, 0)
     assert metric.value(metric.stats(train_part.targets.stacked[rows, 0], labels.stacked[:, 0])) > 0.95
+
+
+@pytest.mark.parametrize("fit", [Fit((16, 16), "resize"), Fit((24, 32), "pad"), Fit((16, 16), "tiles", 0.25)])
+def test_it_can_learn_images_of_several_sizes_by_heart(tiny, tmp_path, fit):
+    """Bright and dark halves; every prediction is of its image's own size and right in nearly all pixels."""
+    rng = np.random.default_rng(0)
+    images, masks = [], []
+    for height, width in [(16, 32), (20, 16), (24, 24), (12, 20)] * 2:
+        mask = np.ones((1, height, width), np.uint8)
+        mask[:, :, width // 2 :] = 2
+        masks.append(mask)
+        images.append((mask * 80 + rng.integers(0, 40, mask.shape)).astype(np.uint8))
+    shapes, ids = np.array([image.shape for image in images]), np.array([str(i) for i in range(8)])
+    made = [Ragged(np.concatenate([item.reshape(-1) for item in items]), shapes, ids) for items in (images, masks)]
+    part = Part("train", made[0], made[1], "0")
+    folds = Folds(ids, np.arange(8), np.full(8, ""), np.arange(8) % 2, np.full(8, ""), "", 2)
+    raw = tiny.recipe.model_dump(mode="json") | {"augment": {"flip_h": 0.0}}
+    raw["train"] = {"epochs": 40, "batch": 2, "lr": 5e-3}
+    recipe = Recipe.model_validate(raw)
+    train(tiny, tmp_path, recipe, part=part, folds=folds, fit=fit)
+    model = load(recipe, tiny.competition, 1, tmp_path / WEIGHTS, tiny.machine)
+    rows = folds.rows(1)[1]
+    predict_to(tmp_path / "p.npy", [model], tiny.competition, part, rows, fit, ["identity"], tiny.machine)
+    labels = finish([Ragged.open(tmp_path / "p.npy")], [1.0], 0)
+    assert labels.shapes.tolist() == shapes[rows].tolist()
+    metric = metrics.build(tiny.competition.metric, tiny.competition.classes, 0)
+    assert metric.value(metrics.image_stats(metric, made[1], labels)) > 0.9
+
+
+def test_it_can_learn_labels_by_heart(tmp_path, tiny):
+    """Three classes told apart by where the bright stripe lies."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(24) % 3
+    images = rng.integers(0, 60, (24, 1, 12, 12))
+    for image, label in zip(images, labels, strict=True):
+        image[0, :, 4 * label : 4 * label + 4] += 150
+    ids = np.array([str(i) for i in range(24)])
+    targets = Ragged.stack(labels.astype(np.uint8).reshape(-1, 1, 1, 1), ids)
+    part = Part("train", Ragged.stack(images.astype(np.uint8), ids), targets, "0")
+    folds = Folds(ids, np.arange(24), np.full(24, ""), np.arange(24) // 12, np.full(24, ""), "", 2)
+    changes = {"task": "classification", "classes": ["left", "middle", "right"], "unscored": None}
+    raw = tiny.competition.model_dump(mode="json") | changes | {"metric": {"name": "accuracy"}}
+    competition = Competition.model_validate(raw)
+    recipe = Recipe.model_validate(
+        {
+            "name": "labels",
+            "net": {"name": "small_cnn", "widths": [8, 16]},
+            "augment": {"flip_h": 0.0},
+            "train": {"epochs": 60, "batch": 6, "lr": 1e-2},
+        }
+    )
+    fit = Fit((12, 12), "same")
+    folder = Folder(tmp_path, KEY)
+    train_fold(competition, recipe, 1, 0, part, fit, folds, folder, tiny.machine)
+    model = load(recipe, competition, 1, tmp_path / WEIGHTS, tiny.machine)
+    predict_to(tmp_path / "p.npy", [model], competition, part, np.arange(24), fit, ["identity"], tiny.machine)
+    told = finish([Ragged.open(tmp_path / "p.npy")], [1.0], None)
+    metric = metrics.build(competition.metric, competition.classes, None)
+    assert metric.value(metrics.image_stats(metric, targets, told)) > 0.9

@@ -43,19 +43,21 @@ def draw(settings: AugmentSettings, n: int, generator: torch.Generator) -> Draws
 
 
 def augment(
-    images: torch.Tensor, targets: torch.Tensor, draws: Draws, settings: AugmentSettings
+    images: torch.Tensor, targets: torch.Tensor, draws: Draws, settings: AugmentSettings, scale: float = 255.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Augment a batch: uint8 images (B, C, H, W) → float32 in about 0..1, uint8 targets (B, H, W) → the same, moved alike.
+    """Augment a batch: images (B, C, H, W) → float32, divided by ``scale``; uint8 targets (B, H, W), moved alike.
 
     Contrast is about each image's own mean; values are not clipped, since nothing after needs it. The noise comes from
     torch's global generator of the images' device, which the training loop seeds per epoch.
     """
+    if images.dtype == torch.uint16:  # which torch can neither flip nor compute with
+        images = images.float()
     for flip, amount in ((draws.flip_h, settings.flip_h), (draws.flip_v, settings.flip_v)):
         if amount:
             axis = -1 if flip is draws.flip_h else -2
             images = torch.where(flip.view(-1, 1, 1, 1), images.flip(axis), images)
             targets = torch.where(flip.view(-1, 1, 1), targets.flip(axis), targets)
-    x = images.float().mul_(1 / 255)
+    x = images.to(torch.float32, copy=True).mul_(1 / scale)
     if settings.contrast or settings.brightness:
         mean = x.mean((1, 2, 3), keepdim=True)
         factor = draws.contrast.view(-1, 1, 1, 1)

@@ -40,6 +40,9 @@ Budget = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the training; the folds have their own.")]
 Data = Annotated[Optional[Path], typer.Option("--data", metavar="DIR", help="Where the competition's file lies.")]  # noqa: UP045
 Sample = Annotated[bool, typer.Option("--sample", help="Use the built-in sample, whatever data there is.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out images that cannot be used, and list them, instead of stopping.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.epochs=5; repeatable."),
@@ -72,6 +75,7 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
         seed: Seed = 0,
         data: Data = None,
         sample: Sample = False,
+        skip_bad: SkipBad = False,
         override: Set = None,
         out: Out = None,
         device: Device = "auto",
@@ -82,7 +86,7 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
         as_json: Json = False,
     ) -> None:
         options = _options(
-            models, folds, budget, seed, data, sample, override, out, device, precision, threads, workers
+            models, folds, budget, seed, data, sample, skip_bad, override, out, device, precision, threads, workers
         )
         _run(name, options, until, go_on, dry_run, as_json)
 
@@ -100,36 +104,85 @@ for _verb, _until, _go_on, _help in (
 
 @app.command(help="Make the fold file and show how alike the folds are.")
 def fold(
-    name: Name, data: Data = None, sample: Sample = False, override: Set = None, out: Out = None, as_json: Json = False
+    name: Name,
+    data: Data = None,
+    sample: Sample = False,
+    skip_bad: SkipBad = False,
+    override: Set = None,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
+    from podium.audit.drops import in_short
     from podium.folds import table
     from podium.prepare import Options, prepare
     from podium.report.text import print_table
 
-    console = _messages()
-    options = Options(data=data, sample=sample, overrides=tuple(override or ()), out=out)
-    prepared = prepare(name, options, lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
+    options = Options(data=data, sample=sample, overrides=tuple(override or ()), skip_bad=skip_bad, out=out)
+    prepared = prepare(name, options, _say())
     folds, classes = prepared.folds, prepared.competition.classes
     assert prepared.dataset.train.targets is not None
     rows = table(folds, prepared.dataset.train.targets, classes)
     reasons: dict[str, int] = {}
-    for reason in folds.reasons[~folds.kept].tolist():
+    for reason in map(in_short, folds.reasons[~folds.kept].tolist()):
         reasons[reason] = reasons.get(reason, 0) + 1
     if as_json:
         _print_json({"file": str(prepared.folds_path), "dropped": reasons, "folds": rows, "classes": classes})
         return
-    lines = [
-        [r.fold, r.images, r.groups, *(f"{share:.3%} in {n}" for share, n in zip(r.shares, r.counts, strict=True))]
-        for r in rows
-    ]
+    masks, repeats = prepared.competition.task == "segmentation", folds.repeats
+    lines = []
+    for r in rows:
+        number = f"{r.fold}" if repeats == 1 else f"{r.fold} (repeat {r.fold // folds.count})"
+        amounts = [f"{share:.3%} in {n}" if masks else f"{n}" for share, n in zip(r.shares, r.counts, strict=True)]
+        lines.append([number, r.images, r.groups, *amounts])
+    unit = ": pixels in images" if masks else ": images"
     print_table(
         str(prepared.folds_path),
-        ["fold", "images", "groups", *(f"{c}: pixels in images" for c in classes)],
+        ["fold", "images", "groups", *(f"{c}{unit}" for c in classes)],
         lines,
         _results(),
     )
     for reason, count in reasons.items():
         _results().print(f"dropped: {count} images: {reason}", highlight=False)
+
+
+@app.command(
+    help="Search the data for what spoils a score: copies, jokes, outliers, odd masks, a test set that differs."
+)
+def audit(
+    name: Name,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Also an autoencoder, and repeated content inside other images.")
+    ] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Rank probable label errors from the last run's predictions instead.")
+    ] = False,
+    data: Data = None,
+    sample: Sample = False,
+    skip_bad: SkipBad = False,
+    override: Set = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    from podium.prepare import Options, open_data, read_competition
+
+    if labels and thorough:
+        raise UserError("--labels and --thorough exclude each other: one looks at predictions, the other at images")
+    options = Options(data=data, sample=sample, overrides=tuple(override or ()), skip_bad=skip_bad, out=out)
+    if labels:
+        from podium.audit.label_report import audit_labels
+        from podium.audit.page import print_labels
+
+        ranked = audit_labels(name, options, _say())
+        _print_json(ranked) if as_json else print_labels(ranked, _results())
+        return
+    from podium.audit.page import print_report
+    from podium.audit.report import audit as search
+
+    workspace, competition = read_competition(name, options)
+    origin, opened = open_data(workspace, competition, options, _say())
+    folder = workspace.audit(origin.name)
+    report = search(competition, origin.sentence(), opened.source, folder, _say(), thorough)
+    _print_json(report) if as_json else print_report(report, folder, _results())
 
 
 @app.command(help="Check a submission file, also one made elsewhere, against what the competition asks for.")
@@ -141,17 +194,20 @@ def check(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    from podium.data.locate import locate
-    from podium.data.npz import open_dataset
-    from podium.prepare import Options, read_settings
+    from podium.prepare import Options, open_data, read_competition
     from podium.submission.validate import check_file
 
-    console = _messages()
-    workspace, competition, _ = read_settings(name, Options(out=out))
-    origin = locate(competition, workspace.root, data, sample, notify=console.print)
-    dataset = open_dataset(competition, origin.folder, workspace.cache(origin.name), console.print)
-    _, height, width = dataset.test.images.shapes[0].tolist()
-    report = check_file(file, competition, dataset.test.images.ids, height * width)
+    options = Options(data=data, sample=sample, out=out)
+    workspace, competition = read_competition(name, options)
+    _, opened = open_data(workspace, competition, options, _say())
+    test = opened.dataset.test
+    if competition.submission is None or test is None:
+        lacking = "submission" if competition.submission is None else "data.test"
+        raise UserError(
+            f"{name}: its configuration has no '{lacking}', so there is nothing to check a file against; add it"
+        )
+    _, height, width = test.images.shapes[0].tolist()
+    report = check_file(file, competition, test.images.ids, height * width)
     if as_json:
         _print_json({"file": str(file), "valid": not report.errors, "report": report})
     else:
@@ -246,6 +302,7 @@ def _options(
     seed: int,
     data: Path | None,
     sample: bool,
+    skip_bad: bool,
     override: list[str] | None,
     out: Path | None,
     device: str,
@@ -270,6 +327,7 @@ def _options(
         data,
         sample,
         tuple(override or ()),
+        skip_bad,
         out,
         device,
         precision,
@@ -294,6 +352,11 @@ def _messages() -> Console:
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+def _say() -> Callable[[str], None]:
+    console = _messages()
+    return lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _results() -> Console:

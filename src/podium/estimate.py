@@ -66,6 +66,11 @@ def bootstrap(
     return Interval(low, high, float(scores.std(ddof=1)), level)
 
 
+def over_repeats(values: Values, stats: np.ndarray) -> float:
+    """Mean of the scores of repeats: ``stats`` (n, R, ...), each repeat summed over the images and scored by itself."""
+    return float(values(stats.sum(axis=0)).mean())
+
+
 def paired(
     values: Values,
     stats_a: np.ndarray,

@@ -16,23 +16,32 @@ from podium.folds import ALGORITHM, DROPPED, Folds
 from podium.store import Key, write_atomically
 
 COLUMNS = ("id", "group", "stratum", "fold", "reason")
-_NEEDED = ("id", "group", "fold")
+_NEEDED = ("id", "fold")
 
 
-def file_name(name: str, data_id: str, settings: FoldSettings) -> str:
-    """``<name>-<hash8>.csv``; other data, settings or another version of the algorithm have another file."""
-    return f"{name}-{Key('folds', ALGORITHM, settings.model_dump(), (data_id,)).short}.csv"
+def file_name(name: str, inputs: tuple[str, ...], settings: FoldSettings) -> str:
+    """``<name>-<hash8>.csv``; other data, settings or another version of the algorithm have another file.
+
+    inputs: hashes of the data and of what says which rows are dropped and which belong together.
+    """
+    return f"{name}-{Key('folds', ALGORITHM, settings.model_dump(exclude={'file'}), inputs).short}.csv"
+
+
+def columns(repeats: int) -> tuple[str, ...]:
+    """The columns of a file: further repeats follow the first as ``fold1``, ``fold2``, ..."""
+    return (*COLUMNS[:4], *(f"fold{repeat}" for repeat in range(1, repeats)), COLUMNS[4])
 
 
 def save(folds: Folds, path: Path) -> None:
     """Write the fold file atomically; one that is there and says something else is a UserError and stays."""
     head = {"data_id": folds.data_id, "count": str(folds.count)} if folds.data_id else {"count": str(folds.count)}
     if folds.settings is not None:
-        head |= {key: str(value) for key, value in folds.settings.model_dump().items()} | {"algorithm": str(ALGORITHM)}
+        head |= {key: str(value) for key, value in folds.settings.model_dump(exclude={"file"}).items()}
+        head |= {"algorithm": str(ALGORITHM)}
     lines = ["# podium folds: who is trained on and who is validated on; -1 is dropped"]
-    lines += [f"# {key}: {value}" for key, value in head.items()] + [",".join(COLUMNS)]
-    columns = (folds.ids, folds.groups, folds.strata, folds.fold, folds.reasons)
-    for row in zip(*(column.tolist() for column in columns), strict=True):
+    lines += [f"# {key}: {value}" for key, value in head.items()] + [",".join(columns(folds.repeats))]
+    table = (folds.ids, folds.groups, folds.strata, *folds.table.T, folds.reasons)
+    for row in zip(*(column.tolist() for column in table), strict=True):
         lines.append(",".join(_field(str(value)) for value in row))
     content = ("\n".join(lines) + "\n").encode()
     if path.exists():
@@ -43,8 +52,9 @@ def save(folds: Folds, path: Path) -> None:
 
 
 def load(path: Path, ids: Sequence[str] | np.ndarray, data_id: str) -> Folds:
-    """Read a fold file, ``save``'s or a hand-made one (columns id, group, fold; no head needed), and check it.
+    """Read a fold file, ``save``'s or a hand-made one (columns id and fold; no head needed), and check it.
 
+    Where it has no groups, every row is one of its own. Further columns ``fold1``, ``fold2``, ... are further repeats.
     ids: the data's, every one must be there once; the rows come back in their order. data_id: compared with the
     recorded one. Whatever does not hold is a UserError.
     """
@@ -53,41 +63,64 @@ def load(path: Path, ids: Sequence[str] | np.ndarray, data_id: str) -> Folds:
     mend = "delete the file and run the command again, it is made anew"
     if head.get("data_id", data_id) != data_id:
         raise UserError(f"{path}: was made for other data (data_id {head['data_id']}, here {data_id}); {mend}")
-    found: dict[str, tuple[int, int, str, str]] = {}
+    first = lines[0][1] if lines else {}
+    names = ["fold", *(f"fold{repeat}" for repeat in range(1, len(first)) if f"fold{repeat}" in first)]
+    for repeat, column in enumerate(names):
+        if column != f"fold{repeat or ''}":
+            raise UserError(
+                f"{path}: has a column {column} and no fold{repeat}; name the repeats fold, fold1, fold2, ..."
+            )
+    found: dict[str, tuple[int, list[int], str, str]] = {}
     for number, line in lines:
         name = line["id"]
         if name in found:
             raise UserError(f"{path}: line {number}: id '{name}' is there twice; remove one of the lines")
         if name not in known:
             raise UserError(f"{path}: line {number}: id '{name}' is not in the data; {mend}")
-        group, fold = (_integer(path, number, key, line[key]) for key in ("group", "fold"))
-        if fold < DROPPED:
-            raise UserError(f"{path}: line {number}: fold {fold} is not allowed; folds count from 0, -1 means dropped")
+        group = _integer(path, number, "group", line["group"]) if "group" in line else known[name]
+        fold = [_integer(path, number, column, line[column]) for column in names]
+        if min(fold) < DROPPED:
+            raise UserError(
+                f"{path}: line {number}: fold {min(fold)} is not allowed; folds count from 0, -1 means dropped"
+            )
+        if min(fold) < 0 <= max(fold):
+            raise UserError(f"{path}: line {number}: id '{name}' is dropped in one repeat only; drop it in all or none")
         found[name] = group, fold, line.get("stratum", ""), line.get("reason", "")
     missing = [name for name in known if name not in found]
     if missing:
         raise UserError(f"{path}: {len(missing)} of {len(known)} ids are missing, the first is '{missing[0]}'; {mend}")
 
     rows = [found[name] for name in known]
-    groups, fold_of = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
-    sides: dict[int, int] = {}
-    for group, fold in zip(groups.tolist(), fold_of.tolist(), strict=True):
-        if fold >= 0 and sides.setdefault(group, fold) != fold:
-            raise UserError(f"{path}: group {group} lies in folds {sides[group]} and {fold}; give its rows one fold")
-    highest = int(fold_of.max(initial=-1))
+    groups = np.array([row[0] for row in rows], np.int64)
+    table = np.array([row[1] for row in rows], np.int64).reshape(len(rows), -1)
+    highest = int(table.max(initial=-1))
     count = _integer(path, 0, "count", head["count"]) if "count" in head else highest + 1
     if highest >= count:
         raise UserError(f"{path}: fold {highest} is not allowed, its head says count: {count}; correct one of them")
     if count < 2:
         raise UserError(f"{path}: holds {max(count, 0)} folds, at least 2 are needed; {mend}")
-    empty = sorted(set(range(count)) - set(fold_of.tolist())) if count <= len(rows) else [highest + 1]
-    if empty:
-        raise UserError(
-            f"{path}: no row is in fold {empty[0]}, but folds 0..{count - 1} need rows; correct it or {mend}"
-        )
+    for column, fold_of in zip(names, table.T.tolist(), strict=True):
+        _check_repeat(path, column, groups.tolist(), fold_of, count, mend)
     strata, reasons = (np.array([row[i] for row in rows], np.str_) for i in (2, 3))
-    names = np.array(list(known), np.str_)
-    return Folds(names, groups, strata, fold_of, reasons, head.get("data_id", ""), count, _settings(path, head))
+    fold_array = table if len(names) > 1 else table[:, 0]
+    ordered = np.array(list(known), np.str_)
+    return Folds(ordered, groups, strata, fold_array, reasons, head.get("data_id", ""), count, _settings(path, head))
+
+
+def _check_repeat(path: Path, column: str, groups: list[int], fold_of: list[int], count: int, mend: str) -> None:
+    """No group on two sides, and no fold without rows."""
+    sides: dict[int, int] = {}
+    for group, fold in zip(groups, fold_of, strict=True):
+        if fold >= 0 and sides.setdefault(group, fold) != fold:
+            raise UserError(
+                f"{path}: group {group} lies in folds {sides[group]} and {fold} ({column}); give its rows one fold"
+            )
+    there = set(fold_of)
+    empty = next((fold for fold in range(count) if fold not in there), None)
+    if empty is not None:
+        raise UserError(
+            f"{path}: no row is in fold {empty} ({column}), but folds 0..{count - 1} need rows; correct it or {mend}"
+        )
 
 
 def _field(text: str) -> str:
@@ -116,10 +149,10 @@ def _read(path: Path) -> tuple[dict[str, str], list[tuple[int, dict[str, str]]]]
     try:
         header = next(reader, [])
         absent = [key for key in _NEEDED if key not in header]
-        unknown = [key for key in header if key not in COLUMNS]
+        unknown = [key for key in header if key not in columns(len(header))]
         if absent or unknown or len(set(header)) != len(header):
             found = ",".join(header) or "nothing"
-            wanted = ",".join(COLUMNS)
+            wanted = ",".join(columns(sum(key.startswith("fold") for key in header)))
             raise UserError(
                 f"{path}: line {skipped + 1}: expected the columns {wanted}, found {found}; correct the line"
             )
@@ -151,10 +184,11 @@ def _integer(path: Path, line: int, key: str, text: str) -> int:
 
 def _settings(path: Path, head: dict[str, str]) -> FoldSettings | None:
     """The settings that the head records, None where it does not name all of them."""
-    if not all(key in head for key in FoldSettings.model_fields):
+    keys = [key for key in FoldSettings.model_fields if key != "file"]
+    if not all(key in head for key in keys):
         return None
     try:
-        return FoldSettings.model_validate({key: head[key] for key in FoldSettings.model_fields})
+        return FoldSettings.model_validate({key: head[key] for key in keys})
     except ValidationError as error:
         key = error.errors()[0]["loc"][0]
         raise UserError(f"{path}: head: {key} '{head[str(key)]}' is not allowed; correct or remove the line") from None

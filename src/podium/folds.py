@@ -19,7 +19,7 @@ from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.store import canonical
 
-ALGORITHM = 1  # raised by hand when the same settings would give another split
+ALGORITHM = 2  # raised by hand when the same settings would give another split
 DROPPED = -1
 _PARTS = 1_000_000  # amounts are compared as integers: parts per million of the whole
 _BINS = 32  # at most so many bins of the rarest class's amount
@@ -31,7 +31,8 @@ class Folds:
     """The rows of a training part and the fold of each.
 
     ids: (N,) unicode. groups: (N,) int, rows of one group are never apart. strata: (N,) unicode, for people to read.
-    fold: (N,) int, -1 for a dropped row, whose reason is in reasons: (N,) unicode.
+    fold: (N,) or (N, repeats) int, -1 for a dropped row, whose reason is in reasons: (N,) unicode. count: folds of one
+    repeat. Everywhere else folds are counted through: fold k of repeat r has number r * count + k.
     data_id: hash of the data it was made for, empty where a hand-made file does not say. settings: likewise None.
     """
 
@@ -52,9 +53,24 @@ class Folds:
         return hashlib.sha256(canonical(columns).encode()).hexdigest()[:16]
 
     @cached_property
+    def table(self) -> np.ndarray:
+        """int (N, repeats): the fold of each row in each repeat, 0 to count - 1, -1 for a dropped row."""
+        return self.fold.reshape(len(self.ids), -1)
+
+    @property
+    def repeats(self) -> int:
+        """How many times the rows are split."""
+        return self.table.shape[1]
+
+    @property
+    def total(self) -> int:
+        """Folds of all repeats together."""
+        return self.count * self.repeats
+
+    @cached_property
     def kept(self) -> np.ndarray:
         """bool (N,): the rows that are used."""
-        return self.fold >= 0
+        return self.table[:, 0] >= 0
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -63,14 +79,10 @@ class Folds:
 
     def rows(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on and rows to validate on, ascending; dropped rows are in neither."""
-        if not 0 <= fold < self.count:
-            raise ValueError(f"there is no fold {fold}, folds are 0..{self.count - 1}")
-        inside = self.fold == fold
+        if not 0 <= fold < self.total:
+            raise ValueError(f"there is no fold {fold}, folds are 0..{self.total - 1}")
+        inside = self.table[:, fold // self.count] == fold % self.count
         return np.flatnonzero(self.kept & ~inside), np.flatnonzero(inside)
-
-    def of(self, ids: Sequence[str] | np.ndarray) -> np.ndarray:
-        """Fold of each id, int64 (n,), -1 where it was dropped; KeyError for an unknown id."""
-        return self.fold[[self.index[str(name)] for name in ids]]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,17 +108,29 @@ def make(
     unscored: int | None,
     settings: FoldSettings,
     data_id: str,
+    strata: str = "class_presence",
 ) -> Folds:
-    """Split rows into ``settings.count`` folds that resemble each other.
+    """Split rows into ``settings.count`` folds that resemble each other, ``settings.repeats`` times.
 
     ids: (N,). targets: class indices by id, 255 for no label. groups: int (N,), kept together. dropped: id → reason.
-    unscored: index of the class that makes no stratum. A stratum is which scored classes occur; images with the rarest
-    scored class (by pixels) are also binned by its amount, a multiple of ``count`` per bin and bin 1 the most, and
-    every bin is dealt out evenly. Swaps within bins and strata then even out the amount of each class. With
-    ``strata: none`` only the order of the hashes counts. Fewer groups than folds are a UserError.
+    unscored: index of the class that makes no stratum. strata:
+
+    - ``class_presence``, ``class``: which scored classes occur. Images with the rarest scored class (by pixels) are
+      also binned by its amount, a multiple of ``count`` per bin and bin 1 the most, and every bin is dealt out evenly.
+      Swaps within bins and strata then even out the amount of each class.
+    - ``foreground``: the share of pixels that are not background (``unscored``, else the first class), binned likewise.
+    - ``none``: only the order of the hashes counts.
+
+    Fewer groups than folds are a UserError.
     """
     ids, groups = np.asarray(ids, np.str_), np.asarray(groups, np.int64)
     pixels = class_pixels(targets, ids, len(classes))
+    if strata == "foreground":
+        background = unscored or 0
+        whole = np.maximum(pixels.sum(axis=1), 1)
+        beyond = (pixels.sum(axis=1) - pixels[:, background]) * _PARTS // whole  # shares: images may differ in size
+        pixels = np.stack([_PARTS - beyond, beyond], axis=1)
+        classes, unscored = ("background", "foreground"), 0
     scored = [c for c in range(len(classes)) if c != unscored]
     kept = np.array([name not in dropped for name in ids.tolist()], bool)
     numbers, member = np.unique(groups[kept], return_inverse=True)
@@ -126,36 +150,23 @@ def make(
     names: dict[int, str] = {}
     for group, name in zip(member.tolist(), ids[kept].tolist(), strict=True):
         names[group] = min(name, names.get(group, name))
-    order = [_hash(settings.seed, names[group]) for group in range(len(numbers))]
-
-    presence = ["+".join(classes[c] for c in scored if row[c]) or "none" for row in pixels > 0]
-    if settings.strata == "none":
-        strata, group_strata, cells = [""] * len(ids), [""] * len(numbers), [0] * len(numbers)
-        images = np.zeros_like(images)
-    else:
-        bins = _bins(amounts, sizes, order, settings.count)
-        group_strata = [
-            ("+".join(classes[c] for c, n in zip(scored, row, strict=True) if n) or "none") + (f":{b}" if b else "")
-            for row, b in zip(images, bins, strict=True)
-        ]
-        # The bins of the rarest class come first, largest amounts leading, then the other strata, the rarest leading.
-        sums: Counter[str] = Counter()
-        for text, size, b in zip(group_strata, sizes.tolist(), bins, strict=True):
-            sums[text] += 0 if b else size
-        rank = {text: i for i, text in enumerate(sorted(sums, key=lambda text: (sums[text], text)))}
-        cells = [b - _BINS - 1 if b else rank[text] for text, b in zip(group_strata, bins, strict=True)]
-        strata = presence
-    place = _deal(cells, sizes, images, order, settings.count)
-    if settings.strata != "none":
-        features = np.concatenate([_parts(sizes[:, None]), _parts(amounts), _parts(images)], axis=1)
-        _swap(place, cells, features, order, settings.count)
-
-    fold = np.full(len(ids), DROPPED, np.int64)
-    fold[kept] = place[member]
-    for row, group in zip(np.flatnonzero(kept).tolist(), member.tolist(), strict=True):
-        strata[row] = group_strata[group]
+    members = _Members(sizes, amounts, images, [names[group] for group in range(len(numbers))])
+    titles = [classes[c] for c in scored]
+    fold = np.full((len(ids), settings.repeats), DROPPED, np.int64)
+    texts = [""] * len(ids)
+    if strata != "none":
+        texts = ["+".join(classes[c] for c in scored if row[c]) or "none" for row in pixels > 0]
+    for repeat in range(settings.repeats):
+        # the first repeat's order is that of a split without repeats
+        order = [_hash(settings.seed, f"{repeat}:{name}" if repeat else name) for name in members.names]
+        place, group_strata = _split(members, titles, order, settings.count, strata)
+        fold[kept, repeat] = place[member]
+        if repeat == 0:
+            for row, group in zip(np.flatnonzero(kept).tolist(), member.tolist(), strict=True):
+                texts[row] = group_strata[group]
     reasons = np.array([dropped.get(name, "") for name in ids.tolist()], np.str_)
-    return Folds(ids, groups, np.array(strata, np.str_), fold, reasons, data_id, settings.count, settings)
+    table = fold if settings.repeats > 1 else fold[:, 0]
+    return Folds(ids, groups, np.array(texts, np.str_), table, reasons, data_id, settings.count, settings)
 
 
 def class_pixels(targets: Ragged, ids: Sequence[str] | np.ndarray, classes: int) -> np.ndarray:
@@ -173,8 +184,8 @@ def table(folds: Folds, targets: Ragged, classes: Sequence[str]) -> list[FoldRow
     """Each fold in figures, to print; classes in their order, the unscored one included."""
     pixels = class_pixels(targets, folds.ids, len(classes))
     out = []
-    for fold in range(folds.count):
-        inside = folds.fold == fold
+    for fold in range(folds.total):
+        inside = np.isin(np.arange(len(folds)), folds.rows(fold)[1])
         amounts = pixels[inside].sum(axis=0)
         shares = tuple((amounts / max(1, int(amounts.sum()))).tolist())
         counts = tuple((pixels[inside] > 0).sum(axis=0).tolist())
@@ -183,6 +194,39 @@ def table(folds: Folds, targets: Ragged, classes: Sequence[str]) -> list[FoldRow
 
 
 # ---------------------------------------------------------------- who goes where
+
+
+@dataclass(frozen=True, eq=False)
+class _Members:
+    """Per group: how many rows (G,), how much of each scored class (G, C), in how many rows (G, C), and its name."""
+
+    sizes: np.ndarray
+    amounts: np.ndarray
+    images: np.ndarray
+    names: list[str]
+
+
+def _split(
+    members: _Members, titles: Sequence[str], order: list[int], count: int, strata: str
+) -> tuple[np.ndarray, list[str]]:
+    """Fold and stratum of each group; ``titles`` are the scored classes' names."""
+    sizes, amounts, images = members.sizes, members.amounts, members.images
+    if strata == "none":
+        cells = [0] * len(sizes)
+        return _deal(cells, sizes, np.zeros_like(images), order, count), [""] * len(sizes)
+    bins = _bins(amounts, sizes, order, count)
+    presence = ["+".join(title for title, n in zip(titles, row, strict=True) if n) or "none" for row in images]
+    texts = [text + (f":{b}" if b else "") for text, b in zip(presence, bins, strict=True)]
+    # The bins of the rarest class come first, largest amounts leading, then the other strata, the rarest leading.
+    sums: Counter[str] = Counter()
+    for text, size, b in zip(texts, sizes.tolist(), bins, strict=True):
+        sums[text] += 0 if b else size
+    rank = {text: i for i, text in enumerate(sorted(sums, key=lambda text: (sums[text], text)))}
+    cells = [b - _BINS - 1 if b else rank[text] for text, b in zip(texts, bins, strict=True)]
+    place = _deal(cells, sizes, images, order, count)
+    features = np.concatenate([_parts(sizes[:, None]), _parts(amounts), _parts(images)], axis=1)
+    _swap(place, cells, features, order, count)
+    return place, texts
 
 
 def _hash(seed: int, name: str) -> int:

@@ -15,8 +15,10 @@ from podium.errors import UserError
 from podium.store import DONE, Folder, Key, read_json, verify, write_json
 
 if TYPE_CHECKING:  # torch is imported in the workers only
-    from podium.data.part import Dataset
+    from podium.data.fit import Fit
+    from podium.data.part import Dataset, Part
     from podium.folds import Folds
+    from podium.training.machine import Machine
 
 Emit = Callable[[dict[str, Any]], None]
 VERSIONS = {"run": 1, "fold": 1, "oof": 1, "test": 1, "blend": 1}
@@ -31,6 +33,7 @@ class Site:
     name: str
     cache: str
     data_id: str
+    source_id: str
     folds: str
     device: str = "auto"
     precision: str = "auto"
@@ -105,7 +108,10 @@ def run_key(
         "loss": recipe.loss.model_dump(mode="json"),
         "augment": recipe.augment.model_dump(mode="json"),
         "train": train,
+        "task": competition.task,
         "scored": list(competition.scored),
+        "standardise": competition.standardised,
+        "fit": fit.model_dump(mode="json") if (fit := competition.data.fit) else None,
         "seed": seed,
         "seconds": seconds,
     }
@@ -132,13 +138,25 @@ def test_key(weights: list[Key], recipe: Recipe, classes: int) -> Key:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """All that jobs of one plan have in common in a worker."""
+
+    competition: Competition
+    recipe: Recipe
+    dataset: Dataset
+    fit: Fit
+    folds: Folds
+    machine: Machine
+
+
 @lru_cache(maxsize=2)
-def _open(cache: str, data_id: str, folds: str) -> tuple[Dataset, Folds]:
+def _open(cache: str, data_id: str, source_id: str, folds: str) -> tuple[Dataset, Folds]:
     from podium.data.cache import open_cached
     from podium.fold_file import load
 
     dataset = open_cached(Path(cache), data_id)
-    return dataset, load(Path(folds), dataset.train.images.ids, dataset.data_id)
+    return dataset, load(Path(folds), dataset.train.images.ids, source_id)
 
 
 def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, Any]:
@@ -146,13 +164,17 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
 
     allowance: seconds that a budget leaves for this job now, which may differ from the planned ones.
     """
+    from podium.data.fit import plan_fit
     from podium.training.machine import detect
 
     competition, recipe = Competition.model_validate(job.competition), Recipe.model_validate(job.recipe)
-    machine = detect(job.site.device, job.site.precision, job.site.threads)
-    dataset, folds = _open(job.site.cache, job.site.data_id, job.site.folds)
+    site = job.site
+    machine = detect(site.device, site.precision, site.threads)
+    dataset, folds = _open(site.cache, site.data_id, site.source_id, site.folds)
+    fit = plan_fit(dataset.parts, competition.data.fit)
+    bench = _Bench(competition, recipe, dataset, fit, folds, machine)
     if job.kind == "probe":
-        return _probe(job, competition, recipe, dataset, folds, machine)
+        return _probe(job, bench)
     folder = job.result
     with folder.lock():
         if (done := job.done) is not None:
@@ -168,6 +190,7 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
                 job.fold,
                 job.seed,
                 dataset.train,
+                fit,
                 folds,
                 folder,
                 machine,
@@ -176,38 +199,36 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
                 emit,
             )
         elif job.kind == "oof":
-            _predict_oof(job, competition, recipe, dataset, folds, machine, emit)
+            _predict_oof(job, bench, emit)
         else:
-            _predict_test(job, competition, recipe, dataset, machine, emit)
+            _predict_test(job, bench, emit)
         record = folder.done
         assert record is not None
         return record
 
 
-def _probe(
-    job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, folds: Folds, machine: Any
-) -> dict[str, Any]:
+def _probe(job: Job, bench: _Bench) -> dict[str, Any]:
     import torch
 
     from podium.training.fold import probe
     from podium.training.source import Resident
 
+    competition, recipe, machine = bench.competition, bench.recipe, bench.machine
     torch.set_num_threads(machine.threads)
-    rows, _ = folds.rows(job.fold)
-    source = Resident(
-        dataset.train, rows[: 8 * recipe.train.batch], competition.scored, 1, recipe.train.batch, machine.torch_device
-    )
+    rows, _ = bench.folds.rows(job.fold)
+    batch = recipe.train.batch
+    source = Resident(bench.dataset.train, rows[: 8 * batch], bench.fit, competition, 1, batch, machine.torch_device)
     train_rate, predict_rate = probe(competition, recipe, source, machine)
     return {"train_rate": train_rate, "predict_rate": predict_rate, "machine": machine.describe()}
 
 
-def _load_nets(job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, machine: Any) -> list[Any]:
+def _load_nets(job: Job, bench: _Bench) -> list[Any]:
     import torch
 
     from podium.inference.predict import load
 
-    torch.set_num_threads(machine.threads)
-    channels = int(dataset.train.images.shapes[0, 0])
+    torch.set_num_threads(bench.machine.threads)
+    channels = bench.dataset.train.channels
     models = []
     for path, expected in zip(job.weights, job.key.inputs, strict=True):
         found = verify(Path(path), WEIGHTS)["key"]
@@ -215,59 +236,56 @@ def _load_nets(job: Job, competition: Competition, recipe: Recipe, dataset: Data
             raise UserError(
                 f"{path}: holds weights of key {found}, {job.name} needs {expected}; run the training again"
             )
-        models.append(load(recipe, competition, channels, Path(path) / WEIGHTS, machine))
+        models.append(load(bench.recipe, bench.competition, channels, Path(path) / WEIGHTS, bench.machine))
     return models
 
 
-def _predict_oof(
-    job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, folds: Folds, machine: Any, emit: Emit
-) -> None:
+def _predict(job: Job, bench: _Bench, path: Path, part: Part, rows: np.ndarray, emit: Emit) -> None:
+    from podium.inference.predict import predict_to
+
+    predict_to(
+        path,
+        _load_nets(job, bench),
+        bench.competition,
+        part,
+        rows,
+        bench.fit,
+        bench.recipe.predict.views,
+        bench.machine,
+        emit,
+    )
+
+
+def _predict_oof(job: Job, bench: _Bench, emit: Emit) -> None:
     from podium import metrics
     from podium.data.ragged import Ragged, index_of
     from podium.decode import finish
-    from podium.inference.predict import predict_to
 
-    _, rows = folds.rows(job.fold)
+    competition, train = bench.competition, bench.dataset.train
+    _, rows = bench.folds.rows(job.fold)
     folder = job.result
     path = folder.file(OOF)
-    predict_to(
-        path,
-        _load_nets(job, competition, recipe, dataset, machine),
-        competition,
-        dataset.train,
-        rows,
-        recipe.predict.views,
-        machine,
-        emit,
-    )
+    _predict(job, bench, path, train, rows, emit)
     metric = metrics.build(competition.metric, competition.classes, competition.unscored_index)
     labels = finish([Ragged.open(path)], [1.0], competition.unscored_index)
-    assert dataset.train.targets is not None
-    stats = metric.stats(dataset.train.targets.stacked[rows, 0], labels.stacked[:, 0])
+    assert train.targets is not None
+    stats = metrics.image_stats(metric, train.targets, labels)
     np.save(folder.file(STATS), stats)
     score = metric.score(stats)
     folder.finish(
-        (OOF, index_of(path).name, STATS), score=score.value, weights=job.weights_now(), machine=machine.describe()
+        (OOF, index_of(path).name, STATS),
+        score=score.value,
+        weights=job.weights_now(),
+        machine=bench.machine.describe(),
     )
 
 
-def _predict_test(
-    job: Job, competition: Competition, recipe: Recipe, dataset: Dataset, machine: Any, emit: Emit
-) -> None:
+def _predict_test(job: Job, bench: _Bench, emit: Emit) -> None:
     from podium.data.ragged import index_of
-    from podium.inference.predict import predict_to
 
+    test = bench.dataset.test
+    assert test is not None
     folder = job.result
     path = folder.file(TEST)
-    rows = np.arange(len(dataset.test))
-    predict_to(
-        path,
-        _load_nets(job, competition, recipe, dataset, machine),
-        competition,
-        dataset.test,
-        rows,
-        recipe.predict.views,
-        machine,
-        emit,
-    )
-    folder.finish((TEST, index_of(path).name), weights=job.weights_now(), machine=machine.describe())
+    _predict(job, bench, path, test, np.arange(len(test)), emit)
+    folder.finish((TEST, index_of(path).name), weights=job.weights_now(), machine=bench.machine.describe())

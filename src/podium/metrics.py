@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from podium.config import MetricSettings
+from podium.data.ragged import Ragged
 
 NO_LABEL = 255
 _CHUNK = 1 << 22  # pixels whose int64 bins are held at once: 32 MiB
@@ -113,6 +114,53 @@ class MeanIoU:
         return np.where(used, hit / np.where(used, union, 1), 0.0), used
 
 
-def build(settings: MetricSettings, classes: Sequence[str], unscored: int | None) -> MeanIoU:
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of the labelled items whose class is the right one, from the confusion matrix of all; of a class, its recall.
+
+    ``sklearn.metrics.accuracy_score``. A class that does not occur has no recall; with nothing labelled the score is 0.
+    """
+
+    classes: int
+
+    higher_is_better: ClassVar[bool] = True
+
+    def stats(self, truth: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Confusion matrix of each image, [truth, predicted], int64 (N, C, C); shapes as with ``MeanIoU.stats``."""
+        return MeanIoU(self.classes, None, "masked").stats(truth, labels)
+
+    def values(self, stats: np.ndarray) -> np.ndarray:
+        """One score per matrix: (B, C, C) → float64 (B,)."""
+        hits = np.trace(stats, axis1=1, axis2=2)
+        return np.asarray(hits / np.maximum(stats.sum(axis=(1, 2)), 1), np.float64)
+
+    def score(self, stats: np.ndarray) -> Score:
+        """Score of the sum over all leading axes of (..., C, C)."""
+        total = np.asarray(stats).reshape(-1, self.classes, self.classes).sum(axis=0)
+        right, known = np.diagonal(total).tolist(), total.sum(axis=1).tolist()
+        recall = tuple(hit / n if n else None for hit, n in zip(right, known, strict=True))
+        return Score(float(self.values(total[None])[0]), recall)
+
+    def value(self, stats: np.ndarray) -> float:
+        """``score(stats).value``."""
+        return self.score(stats).value
+
+
+Metric = MeanIoU | Accuracy
+
+
+def image_stats(metric: Metric, targets: Ragged, labels: Ragged) -> np.ndarray:
+    """Statistics (N, ...) of each of ``labels``' images, in their order; ``targets`` are joined by id."""
+    rows = [targets.index[name] for name in labels.ids.tolist()]
+    if labels.uniform and targets.uniform:
+        return metric.stats(targets.stacked[rows, 0], labels.stacked[:, 0])
+    pairs = zip(rows, labels, strict=True)
+    return np.concatenate([metric.stats(targets[row], predicted) for row, predicted in pairs])
+
+
+def build(settings: MetricSettings, classes: Sequence[str], unscored: int | None) -> Metric:
     """The competition's metric from its settings; ``unscored`` is a class index or None."""
+    if settings.name == "accuracy":
+        return Accuracy(len(classes))
+    assert settings.convention is not None
     return MeanIoU(len(classes), unscored, settings.convention)

@@ -11,14 +11,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from podium import metrics
 from podium import plan as planning
 from podium.blend import uniform
-from podium.blend.oof import Oof, merge
+from podium.blend.oof import merge
 from podium.config_file import find, write_yaml
 from podium.cores import cores
+from podium.data.fit import plan_fit
 from podium.engines import local
 from podium.errors import UserError
 from podium.jobs import TEST, Job, Site
@@ -55,14 +57,20 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
         prepared.name,
         str(prepared.workspace.cache(prepared.name)),
         dataset.data_id,
+        dataset.source_id,
         str(prepared.folds_path),
         options.device,
         options.precision,
         options.threads or (max(1, cores() // options.workers) if options.workers > 1 else None),
     )
-    channels, height, width = dataset.train.images.shapes[0].tolist()
-    sizes = Sizes(int(folds.kept.sum()), len(dataset.test), height * width, channels)
-    chosen = options.folds or tuple(range(folds.count))
+    fit = plan_fit(dataset.parts, competition.data.fit)
+    train = dataset.train
+    pixels = int(np.prod(fit.size))
+    image_bytes = pixels * (train.channels * train.images.values.itemsize + 1)
+    answers = 1.0 if competition.task == "classification" else float(train.images.shapes[:, 1:].prod(axis=1).mean())
+    pieces = fit.count(train, np.flatnonzero(folds.kept)) / int(folds.kept.sum())
+    sizes = Sizes(int(folds.kept.sum()), len(dataset.test) if dataset.test else 0, image_bytes, answers, pieces)
+    chosen = options.folds or tuple(range(folds.total))
     rates = _rates(prepared, site, chosen[0], say, measure) if options.budget is not None else None
     made = planning.plan(
         competition,
@@ -95,7 +103,11 @@ def _rates(prepared: Prepared, site: Site, fold: int, say: Say, measure: bool) -
         what = {
             "net": recipe.net.model_dump(mode="json"),
             "batch": recipe.train.batch,
-            "shape": prepared.dataset.train.images.shapes[0].tolist(),
+            "task": prepared.competition.task,
+            "shape": [
+                prepared.dataset.train.channels,
+                *plan_fit(prepared.dataset.parts, prepared.competition.data.fit).size,
+            ],
         }
         where = {
             "device": site.device,
@@ -241,30 +253,34 @@ def _finish(
     blend = uniform.make(
         runs, competition, folds, prepared.dataset.train, metric, prepared.workspace.runs(prepared.name)
     )
-    blended = Oof("uniform blend", blend.rows, blend.stats)
-    rows.append(boards.row(blended, "blend", metric, folds.groups, competition.classes))
-    submission = _submit_file(prepared, runs, blend, rows[-1]) if until == "pack" else None
+    rows.append(boards.row(blend.oof, "blend", metric, folds.groups, competition.classes))
+    notes = list(plan.notes)
+    submission = None
+    if until == "pack" and competition.submission is not None and prepared.dataset.test is not None:
+        submission = _submit_file(prepared, runs, blend, rows[-1])
+    elif until == "pack":
+        lacking = "submission format" if competition.submission is None else "test images"
+        notes.append(f"the competition's configuration names no {lacking}: nothing was packed")
     slug, real = competition.kaggle, not prepared.origin.sample
     upload = (
         f'kaggle competitions submit -c {slug} -f {submission} -m "CV {rows[-1].score:.4f}"'
         if submission and slug and real
         else None
     )
-    notes = list(plan.notes)
     if submission and not real:
         notes.append("this is a file about the built-in sample: it exercises the whole path and is not for uploading")
-    if submission and len(plan.folds) < folds.count:
+    if submission and len(plan.folds) < folds.total:
         notes.append(
-            f"only folds {', '.join(map(str, plan.folds))} of {folds.count} were trained; the submission averages those"
+            f"only folds {', '.join(map(str, plan.folds))} of {folds.total} were trained; the submission averages those"
         )
     board = Board(
         prepared.name,
         prepared.origin.sentence(),
-        f"{competition.metric.name} ({competition.metric.convention})",
+        str(competition.metric),
         plan.folds,
-        folds.count,
+        folds.total,
         tuple(rows),
-        boards.choice(models, metric, folds.fold),
+        boards.choice(models, metric),
         blend.weights,
         failures,
         tuple(notes),
@@ -289,16 +305,17 @@ def _facts(run: Run) -> dict[str, Any]:
 
 def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row: boards.Row) -> str:
     """Pack the blend's test labels, unless this very blend was packed before and the file is still as it was."""
+    competition, test = prepared.competition, prepared.dataset.test
+    assert competition.submission is not None and test is not None
     record_path = blend.folder / "packed.json"
     made_of = {
-        "test": [Folder(*run.test).file_sum(TEST) for run in runs],
+        "test": [Folder(*run.test).file_sum(TEST) for run in runs if run.test is not None],
         "weights": blend.weights,
-        "submission": prepared.competition.submission.model_dump(),
+        "submission": competition.submission.model_dump(),
     }
     record = read_json(record_path)
     if record and record["made_of"] == made_of and _unchanged(Path(record["file"]), record["sha256"]):
         return str(record["file"])
-    competition = prepared.competition
     labels = uniform.test_labels(runs, blend.weights, competition.unscored_index)
     commit, dirty = git_state(prepared.workspace.root)
     packed = pack(
@@ -306,7 +323,7 @@ def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row:
         competition,
         prepared.name,
         labels,
-        prepared.dataset.test.images.ids,
+        test.images.ids,
         models=" ".join(f"{run.recipe.name}@{run.key.short}" for run in runs),
         blend=f"uniform@{blend.key[:8]}",
         cv=row.score,

@@ -18,12 +18,17 @@ RESERVE_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much there is: kept training images, test images, and pixels and bytes of one image."""
+    """How much there is: kept training images, test images; what one image needs.
+
+    input: bytes of an image and its target at the net's working size. output: pixels of a mask in its own size, 1 for a label;
+    the mean where images differ. pieces: of the working size that an image is cut into, the mean where they differ.
+    """
 
     train: int
     test: int
-    pixels: int
-    channels: int
+    input: int
+    output: float
+    pieces: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Run:
     seconds: float | None
     weights: dict[int, Path]
     oof: dict[int, tuple[Path, Key]]
-    test: tuple[Path, Key]
+    test: tuple[Path, Key] | None
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,11 @@ def plan(
         )
         runs.append(run)
         jobs += its_jobs
-    volume = len(competition.classes) * sizes.pixels * 2
+    volume = int(len(competition.classes) * sizes.output * 2)
     per_fold = -(-sizes.train // competition.folds.count)
     disk = {job.name: (sizes.test if job.kind == "test" else per_fold) * volume for job in jobs if job.kind != "train"}
     # resident images and targets, and torch itself with activations of a batch
-    memory = workers * (sizes.train * sizes.pixels * (sizes.channels + 1) + 1_500_000_000)
+    memory = workers * (int(sizes.train * sizes.pieces) * sizes.input + 1_500_000_000)
     return Plan(
         site, tuple(jobs), tuple(runs), tuple(folds), seed, budget, seconds, left_out, tuple(notes), disk, memory
     )
@@ -112,7 +117,7 @@ def _share(
 ) -> tuple[list[Recipe], float]:
     """The recipes that a budget has room for, and the seconds of each of their folds."""
     available = max(1.0, budget - RESERVE_SECONDS - RESERVE_SHARE * budget)
-    rows = sizes.train
+    rows = sizes.train * sizes.pieces
 
     def epochs(recipe: Recipe, seconds: float) -> float:
         return seconds * rates[recipe.name] / rows if recipe.name in rates else float("inf")
@@ -173,7 +178,7 @@ def _recipe_jobs(
                 key=weights_key,
                 fold=fold,
                 seconds=seconds,
-                test_images=sizes.test,
+                test_images=round(sizes.test * sizes.pieces),
                 **given,
             )
         )
@@ -189,6 +194,8 @@ def _recipe_jobs(
                 **given,
             )
         )
+    if not sizes.test:
+        return Run(recipe, key, folder, seconds, weights, oof, None), jobs
     tested = test_key(keys, recipe, classes)
     test_folder = folder / f"test-{tested.short}"
     jobs.append(

@@ -7,20 +7,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from podium.audit.drops import read_drops
+from podium.audit.screen import join, screen, screen_key
 from podium.config import Competition, Recipe, check_rules
 from podium.config_file import find, load_competition, load_recipe, split_overrides
 from podium.data.locate import Origin, locate
-from podium.data.npz import open_dataset
-from podium.data.outliers import duplicate_groups, find_outliers
-from podium.data.part import Dataset
+from podium.data.part import Dataset, Part
+from podium.data.reading import Opened, open_dataset
 from podium.errors import UserError
 from podium.fold_file import file_name
 from podium.fold_file import load as load_folds
 from podium.fold_file import save as save_folds
 from podium.folds import Folds
 from podium.folds import make as make_folds
+from podium.store import sha256_of
 from podium.workspace import Workspace, find_workspace
 
+MOST = 20
+"""Rows left out by ``--skip-bad`` that are listed one by one."""
 Say = Callable[[str], None]
 
 
@@ -35,6 +41,7 @@ class Options:
     data: Path | None = None
     sample: bool = False
     overrides: tuple[str, ...] = ()
+    skip_bad: bool = False
     out: Path | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -62,12 +69,16 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Everything before the first training: settings, data and folds."""
+    """Everything before the first training: settings, data and folds.
+
+    source: the data as the files hold them. dataset: after the competition's preprocessing.
+    """
 
     workspace: Workspace
     competition: Competition
     recipes: tuple[Recipe, ...]
     origin: Origin
+    source: Dataset
     dataset: Dataset
     folds: Folds
     folds_path: Path
@@ -78,66 +89,122 @@ class Prepared:
         return self.origin.name
 
 
-def read_settings(name: str, options: Options) -> tuple[Workspace, Competition, tuple[Recipe, ...]]:
-    """The workspace, the competition and its recipes, checked against each other."""
+def read_competition(name: str, options: Options) -> tuple[Workspace, Competition]:
+    """The workspace and the competition, ``--set`` applied."""
     workspace = find_workspace(options.out)
-    ours, theirs = split_overrides(options.overrides)
+    ours, _ = split_overrides(options.overrides)
     competition = load_competition(find(workspace.competitions, name, "competition"), ours)
     if competition.name != name:
         raise UserError(f"configs/competitions/{name}.yaml: key 'name' says '{competition.name}'; call both alike")
+    return workspace, competition
+
+
+def read_recipes(workspace: Workspace, competition: Competition, options: Options) -> tuple[Recipe, ...]:
+    """The recipes that are asked for, else the competition's, checked against its rules."""
+    _, theirs = split_overrides(options.overrides)
     names = options.models or competition.models
     if len(set(names)) != len(names):
         raise UserError(f"--models {','.join(names)}: every model is named once")
     recipes = tuple(load_recipe(find(workspace.recipes, model, "model"), theirs) for model in names)
     for recipe in recipes:
         check_rules(competition, recipe)
-    bad = [fold for fold in options.folds if not 0 <= fold < competition.folds.count]
-    if bad:
-        raise UserError(f"--folds: there is no fold {bad[0]}; {name} has folds 0 to {competition.folds.count - 1}")
-    return workspace, competition, recipes
+    return recipes
+
+
+def open_data(workspace: Workspace, competition: Competition, options: Options, say: Say) -> tuple[Origin, Opened]:
+    """Find and read the competition's data; what ``--skip-bad`` left out is listed."""
+    origin = locate(competition, workspace.root, options.data, options.sample, notify=say)
+    say(origin.sentence())
+    opened = open_dataset(competition, origin.folder, workspace.cache(origin.name), say, options.skip_bad)
+    skipped = opened.source.skipped
+    for sentence in skipped[:MOST]:
+        say(f"left out: {sentence}")
+    if len(skipped) > MOST:
+        say(f"left out: {len(skipped) - MOST} more")
+    return origin, opened
 
 
 def prepare(name: str, options: Options, say: Say) -> Prepared:
     """Read settings and data, and make or load the fold file."""
-    workspace, competition, recipes = read_settings(name, options)
-    origin = locate(competition, workspace.root, options.data, options.sample, notify=say)
-    say(origin.sentence())
-    dataset = open_dataset(competition, origin.folder, workspace.cache(origin.name), say)
-    folds, path = _folds(workspace, competition, origin, dataset, say)
-    return Prepared(workspace, competition, recipes, origin, dataset, folds, path)
+    workspace, competition = read_competition(name, options)
+    recipes = read_recipes(workspace, competition, options)
+    origin, opened = open_data(workspace, competition, options, say)
+    folds, path = _folds(workspace, competition, origin, opened.source, say)
+    bad = [fold for fold in options.folds if not 0 <= fold < folds.total]
+    if bad:
+        raise UserError(f"--folds: there is no fold {bad[0]}; {name} has folds 0 to {folds.total - 1}")
+    return Prepared(workspace, competition, recipes, origin, opened.source, opened.dataset, folds, path)
 
 
 def _folds(
-    workspace: Workspace, competition: Competition, origin: Origin, dataset: Dataset, say: Say
+    workspace: Workspace, competition: Competition, origin: Origin, source: Dataset, say: Say
 ) -> tuple[Folds, Path]:
-    train = dataset.train
-    assert train.targets is not None
-    rows_id = dataset.data_id if competition.data.drop == "auto" else f"{dataset.data_id}-undropped"
-    path = workspace.folds / file_name(origin.name, rows_id, competition.folds)
+    train, settings = source.train, competition.folds
+    given = _given_file(workspace, origin, settings.file) if settings.file else None
+    path = given or workspace.folds / _name(workspace, competition, origin, source)
     if not path.exists():
-        unscored = competition.unscored_index
-        dropped = find_outliers(train, competition.classes, unscored) if competition.data.drop == "auto" else {}
-        groups = duplicate_groups(train)
-        if competition.folds.groups == "none":
-            groups = groups * 0 + range(len(groups))
+        dropped, groups = _screened(workspace, competition, origin, train, say)
+        assert train.targets is not None
         folds = make_folds(
             train.images.ids,
             train.targets,
             groups,
             dropped,
             competition.classes,
-            unscored,
-            competition.folds,
-            dataset.data_id,
+            competition.unscored_index,
+            settings,
+            source.source_id,
+            competition.strata,
         )
         save_folds(folds, path)
         say(f"folds: made {path}")
-    folds = load_folds(path, train.images.ids, dataset.data_id)
-    if folds.count != competition.folds.count:
+    folds = load_folds(path, train.images.ids, source.source_id)
+    if given is None and (folds.count, folds.repeats) != (settings.count, settings.repeats):
         raise UserError(
-            f"{path}: has {folds.count} folds, {competition.name} asks for {competition.folds.count}; set folds.count or delete the file"
+            f"{path}: has {folds.count} folds in {folds.repeats} repeats, {competition.name} asks for {settings.count} in "
+            f"{settings.repeats}; delete the file, it is made anew, or name it as folds.file"
         )
+    times = f" {folds.repeats} times" if folds.repeats > 1 else ""
     say(
-        f"folds: {int(folds.kept.sum())} images in {folds.count} folds, {int((~folds.kept).sum())} dropped ({path.name})"
+        f"folds: {int(folds.kept.sum())} images in {folds.count} folds{times}, {int((~folds.kept).sum())} dropped ({path.name})"
     )
     return folds, path
+
+
+def _name(workspace: Workspace, competition: Competition, origin: Origin, source: Dataset) -> str:
+    """The fold file's name: a hash of all that decides what stands in it."""
+    drop = competition.data.drop
+    dropping = drop if drop in ("auto", "none") else sha256_of(_given_file(workspace, origin, drop))
+    screened = screen_key(source.train, competition).hash
+    inputs = (source.source_id, dropping, screened, competition.strata, *sorted(competition.grouping))
+    return file_name(origin.name, inputs, competition.folds)
+
+
+def _screened(
+    workspace: Workspace, competition: Competition, origin: Origin, train: Part, say: Say
+) -> tuple[dict[str, str], np.ndarray]:
+    """The rows that are left out, with reasons, and who belongs together, int64 (N,)."""
+    grouping, drop = competition.grouping, competition.data.drop
+    dropped: dict[str, str] = {}
+    groups = [np.arange(len(train))]
+    if drop == "auto" or "duplicates" in grouping:
+        if len(train) > 1000:
+            say("searching the training images for copies and near copies")
+        found = screen(train, competition, workspace.audit(origin.name))
+        dropped = found.reasons if drop == "auto" else {}
+        groups += [found.groups] if "duplicates" in grouping else []
+    if drop not in ("auto", "none"):
+        dropped = read_drops(_given_file(workspace, origin, drop), train.images.ids)
+    if "column" in grouping:
+        assert train.groups is not None
+        groups.append(np.unique(train.groups, return_inverse=True)[1])
+    return dropped, join(groups)
+
+
+def _given_file(workspace: Workspace, origin: Origin, name: str) -> Path:
+    """A file that the configuration names: below the project's folder, else below the data's."""
+    places = [workspace.root / name, origin.folder / name]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        raise UserError(f"{name}: there is no such file in {workspace.root} or {origin.folder}; correct its path")
+    return found

@@ -40,6 +40,10 @@ class Workspace:
         """Folder of all results of a competition (``mars``) or of its sample (``mars-sample``)."""
         return self.out / "runs" / name
 
+    def audit(self, name: str) -> Path:
+        """Folder of what the audit found in a competition's data."""
+        return self.runs(name) / "audit"
+
     def cache(self, name: str) -> Path:
         """Folder of the decoded data of a competition."""
         return self.runs(name) / "data"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,35 +19,55 @@ from podium.store import Folder, Key
 class Oof:
     """One model's out-of-fold statistics on the rows of the chosen folds.
 
-    rows: positions in the fold file, ascending. stats: (n, ...) the metric's statistics of each row.
+    rows: positions in the fold file, ascending. folds: (n, R), the fold in which each repeat predicted the row, -1 where
+    that fold was not chosen. stats: (n, R, ...) the metric's statistics, 0 where there is no prediction.
     """
 
     name: str
     rows: np.ndarray
+    folds: np.ndarray
     stats: np.ndarray
 
 
 def merge(name: str, parts: Mapping[int, tuple[Path, Key]], folds: Folds, classes: int) -> Oof:
     """Merge the statistics of a recipe's folds; parts: fold → (folder, key) of its out-of-fold result.
 
-    Every id must occur once, in the fold that the fold file gives it, with all classes.
+    Every id must occur once per repeat, in the fold that the fold file gives it, with all classes.
     """
-    rows, stats = [], []
+    pieces = {}
     for fold, (path, key) in parts.items():
         folder = Folder(path, key)
         folder.verify(STATS, index_of(path / OOF).name)
         with np.load(index_of(path / OOF), allow_pickle=False) as index:
             ids, shapes = index["ids"], index["shapes"]
         check(path, ids, shapes, fold, folds, classes)
-        rows.append(positions(ids, folds))
-        stats.append(np.load(path / STATS, allow_pickle=False))
-    order = np.argsort(np.concatenate(rows), kind="stable")
-    return Oof(name, np.concatenate(rows)[order], np.concatenate(stats)[order])
+        pieces[fold] = ids, np.load(path / STATS, allow_pickle=False)
+    return gather(name, pieces, folds)
 
 
-def positions(ids: np.ndarray, folds: Folds) -> np.ndarray:
-    """Rows of the fold file that hold ``ids``, int (n,)."""
-    return np.array([folds.index[name] for name in ids.tolist()], np.int64)
+def gather(name: str, pieces: Mapping[int, tuple[np.ndarray, np.ndarray]], folds: Folds) -> Oof:
+    """Put folds together; pieces: fold → its ids (n,) and their statistics (n, ...), in the same order."""
+    rows, fold_of = layout(tuple(pieces), folds)
+    repeats = sorted({fold // folds.count for fold in pieces})
+    first = next(iter(pieces.values()))[1]
+    stats = np.zeros((*fold_of.shape, *first.shape[1:]), first.dtype)
+    for fold, (ids, values) in pieces.items():
+        where = [folds.index[name] for name in ids.tolist()]
+        if sorted(where) != folds.rows(fold)[1].tolist():
+            raise ValueError(f"{name}: predictions of fold {fold} are not one per row of it")
+        at = np.searchsorted(rows, where)
+        stats[at, repeats.index(fold // folds.count)] = values
+    return Oof(name, rows, fold_of, stats)
+
+
+def layout(chosen: Sequence[int], folds: Folds) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that the chosen folds validate on, ascending (n,), and the fold of each in each repeat (n, R), -1 for none."""
+    repeats = sorted({fold // folds.count for fold in chosen})
+    whole = np.full((len(folds), len(repeats)), -1, np.int64)
+    for fold in chosen:
+        whole[folds.rows(fold)[1], repeats.index(fold // folds.count)] = fold
+    rows = np.flatnonzero((whole >= 0).any(axis=1))
+    return rows, whole[rows]
 
 
 def volume(path: Path, key: Key, fold: int, folds: Folds, classes: int) -> Ragged:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from podium import nets
 from podium.config import Competition, Recipe
+from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.data.ragged import save_index
 from podium.inference.views import turn, turn_back
@@ -29,7 +30,7 @@ FLUSH_SECONDS = 15.0
 def load(recipe: Recipe, competition: Competition, channels: int, weights: Path, machine: Machine) -> nets.Model:
     """A trained net, ready to predict."""
     settings = recipe.net.model_copy(update={"pretrained": False})  # its weights come from the file
-    model = nets.build(settings, channels, len(competition.scored))
+    model = nets.build(settings, competition.task, channels, len(competition.scored))
     model.load_state_dict(load_file(weights))
     return model.place(machine.torch_device).eval()
 
@@ -41,10 +42,10 @@ def batch_size(views: Sequence[str], machine: Machine) -> int:
 
 @torch.inference_mode()
 def predict_batch(
-    models: Sequence[nets.Model], images: torch.Tensor, views: Sequence[str], machine: Machine
+    models: Sequence[nets.Model], images: torch.Tensor, views: Sequence[str], machine: Machine, scale: float = 255.0
 ) -> torch.Tensor:
-    """Mean probabilities over nets and views: uint8 (B, C, H, W) → float32 (B, scored classes, H, W)."""
-    x = turn(images.float().mul_(1 / 255), views)
+    """Mean probabilities over nets and views: images (B, C, H, W) → float32 (B, scored classes, H, W), or (B, ..., 1, 1)."""
+    x = turn(images.to(torch.float32, copy=True).mul_(1 / scale), views)
     total = None
     for model in models:
         with machine.autocast():
@@ -61,32 +62,47 @@ def predict_to(
     competition: Competition,
     part: Part,
     rows: np.ndarray,
+    fit: Fit,
     views: Sequence[str],
     machine: Machine,
     emit: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> None:
     """Predict ``rows`` of a part and write probabilities, float16 (C, H, W) per id, to ``path`` (.npy, with its index).
 
-    All classes of the competition have a channel; an unscored one is zero, since no net predicts it. Memory does not grow
+    Each image's are of its own size, whatever size the net works on (``fit``); of labels they are (C, 1, 1). All classes
+    of the competition have a channel; an unscored one is zero, since no net predicts it. Memory does not grow
     with the number of rows. A killed prediction goes on from its last flush; the same models and rows must be given.
     """
-    images = part.images.stacked
-    height, width = images.shape[2:]
-    shape = (len(competition.classes), height, width)
+    shapes = part.images.shapes[rows].copy()
+    shapes[:, 0] = len(competition.classes)
+    if competition.task == "classification":
+        shapes[:, 1:] = 1
+    ends = shapes.prod(axis=1).cumsum()
+    total = int(ends[-1]) if len(rows) else 0
     partial, progress = path.with_suffix(".partial.npy"), path.with_suffix(".partial.json")
-    start = _resume(partial, progress, (len(rows) * int(np.prod(shape)),))
+    start = _resume(partial, progress, (total,))
     if not start:  # or what an earlier attempt said would later be believed of this one
         progress.unlink(missing_ok=True)
     mode = "r+" if start else "w+"
-    volume = np.lib.format.open_memmap(partial, mode, np.float16, (len(rows) * int(np.prod(shape)),))
-    stacked = volume.reshape(len(rows), *shape)
+    volume = np.lib.format.open_memmap(partial, mode, np.float16, (total,))
     scored = list(competition.scored)
     began = flushed = time.monotonic()
     size = batch_size(views, machine)
     for at in range(start, len(rows), size):
         picked = rows[at : at + size]
-        batch = torch.from_numpy(np.ascontiguousarray(images[picked])).to(machine.torch_device)
-        stacked[at : at + len(picked), scored] = predict_batch(models, batch, views, machine).cpu().numpy()
+        pieces, counts = fit.images(part, picked)
+        answers = np.concatenate(
+            [
+                predict_batch(models, torch.from_numpy(some).to(machine.torch_device), views, machine, part.scale).cpu()
+                for some in np.split(pieces, range(size, len(pieces), size))
+            ]
+        )
+        first = 0
+        for i, count in enumerate(counts.tolist(), start=at):
+            height, width = part.images.shapes[rows[i], 1:].tolist()
+            room = volume[ends[i] - shapes[i].prod() : ends[i]].reshape(tuple(shapes[i]))
+            room[scored] = fit.unfit(answers[first : first + count], height, width)
+            first += count
         now, reached = time.monotonic(), at + len(picked)
         if now - flushed > FLUSH_SECONDS and reached < len(rows):
             volume.flush()
@@ -95,8 +111,8 @@ def predict_to(
             emit({"event": "predict", "rows": reached, "of": len(rows), "left": left})
             flushed = now
     volume.flush()
-    del volume, stacked
-    save_index(path, np.broadcast_to(np.array(shape, np.int64), (len(rows), 3)), part.images.ids[rows])
+    del volume
+    save_index(path, shapes, part.images.ids[rows])
     progress.unlink(missing_ok=True)
     os.replace(partial, path)
 

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 
 from podium.blend.oof import Oof
-from podium.estimate import best_of, bootstrap, nested
-from podium.metrics import MeanIoU
+from podium.estimate import best_of, bootstrap, nested, over_repeats
+from podium.metrics import Metric
 
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: the official metric on the merged out-of-fold predictions, with a 90 % bootstrap interval over groups."""
+    """One line: the official metric on the merged out-of-fold predictions, with a 90 % bootstrap interval over groups.
+
+    With repeated folds the score is the mean over the repeats, each merged and scored by itself, and std their
+    standard deviation: what another split would change. The interval says what other images would change.
+    """
 
     name: str
     kind: str
@@ -29,6 +33,7 @@ class Row:
     minutes: float | None = None
     epochs: float | None = None
     run: str = ""
+    std: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,23 +67,41 @@ class Board:
 def row(
     oof: Oof,
     kind: str,
-    metric: MeanIoU,
+    metric: Metric,
     groups: np.ndarray,
     classes: Sequence[str],
     facts: Mapping[str, Any] | None = None,
 ) -> Row:
     """Score a model or a blend; groups: of all rows of the fold file."""
-    score = metric.score(oof.stats)
-    interval = bootstrap(metric.values, oof.stats, groups[oof.rows], RESAMPLES)
-    per_class = dict(zip(classes, score.per_class, strict=True))
-    return Row(oof.name, kind, score.value, interval.low, interval.high, per_class, len(oof.rows), **(facts or {}))
+    scores = [metric.score(oof.stats[:, repeat]) for repeat in range(oof.stats.shape[1])]
+
+    def mean(sums: np.ndarray) -> np.ndarray:
+        return np.mean([metric.values(sums[:, repeat]) for repeat in range(sums.shape[1])], axis=0)
+
+    interval = bootstrap(mean, oof.stats, groups[oof.rows], RESAMPLES)
+    per_class = {}
+    for name, parts in zip(classes, zip(*(score.per_class for score in scores), strict=True), strict=True):
+        known = [part for part in parts if part is not None]
+        per_class[name] = float(np.mean(known)) if known else None
+    values = [score.value for score in scores]
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    value = float(np.mean(values))
+    return Row(oof.name, kind, value, interval.low, interval.high, per_class, len(oof.rows), std=std, **(facts or {}))
 
 
-def choice(models: Sequence[Oof], metric: MeanIoU, fold_of: np.ndarray) -> Choice | None:
-    """Best single model, chosen on all rows and honestly; None with one model or one fold, where nothing is chosen."""
-    if len(models) < 2 or len(np.unique(fold_of[models[0].rows])) < 2:
+def choice(models: Sequence[Oof], metric: Metric) -> Choice | None:
+    """Best single model, chosen on all rows and honestly; None with one model or one fold, where nothing is chosen.
+
+    With repeated folds the honest score is the mean over the repeats, within each of which the choice is made anew.
+    """
+    folds = models[0].folds
+    if len(models) < 2 or any(len(set(column[column >= 0].tolist())) < 2 for column in folds.T):
         return None
     candidates = np.stack([model.stats for model in models])
-    choose, apply = best_of(candidates, metric.values)
-    found = nested(choose, apply, fold_of[models[0].rows], metric.value)
-    return Choice(models[found.choice].name, found.in_sample, found.nested)
+    honest = []
+    for repeat, column in enumerate(folds.T):
+        choose, apply = best_of(candidates[:, :, repeat], metric.values)
+        honest.append(nested(choose, apply, column, metric.value).nested)
+    scores = [over_repeats(metric.values, model.stats) for model in models]
+    best = int(np.argmax(scores))
+    return Choice(models[best].name, scores[best], float(np.mean(honest)))

@@ -63,8 +63,11 @@ def pack(
     Nothing that exists is overwritten. A file that fails its check is kept as ``....csv.rejected`` and a UserError
     names its first error. A place that cannot be written to is a UserError too, and then nothing is left behind.
     """
-    write = write or WRITERS[competition.submission.format]
-    check = CHECKS[competition.submission.format]
+    settings = competition.submission
+    if settings is None:
+        raise ValueError(f"{competition.name}: has no submission format")
+    write = write or WRITERS[settings.format]
+    check = CHECKS[settings.format]
     pixels = int(labels.shapes[0].prod()) if len(labels) else 1
     time = time or datetime.now(UTC)
     book = folder / LEDGER
@@ -72,7 +75,7 @@ def pack(
     part = folder / f".{name}-{os.getpid()}-{secrets.token_hex(4)}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write(part, labels, competition.submission)
+        write(part, labels, settings)
         report = check(part, competition, expected_ids, pixels, meant=labels)
         digest = sha256_of(part)
         stem = f"{name}-{time.astimezone(UTC):%Y%m%d-%H%M%S}-{digest[:8]}"

@@ -80,6 +80,8 @@ CHECKS = {"wide_csv": check_wide_csv}
 
 def check_file(path: Path, competition: Competition, test_ids: np.ndarray, pixels: int) -> Report:
     """Check a submission that may come from anywhere; see ``check_wide_csv`` with ``own`` off."""
+    if competition.submission is None:
+        raise ValueError(f"{competition.name}: has no submission format")
     return CHECKS[competition.submission.format](path, competition, test_ids, pixels, own=False)
 
 
@@ -138,6 +140,7 @@ class _Check:
                 self._pixels(number, name, values)
 
     def _header(self, line: bytes, complete: bool) -> None:
+        assert self.competition.submission is not None
         expected = [self.competition.submission.id, *map(str, range(self.pixels))]
         if line.startswith(b"\xef\xbb\xbf"):
             self.header_errors.append("line 1: the file begins with a byte order mark; save it as UTF-8 without one")

@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from podium import nets
 from podium.config import Competition, Recipe, check_rules
+from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.errors import UserError
 from podium.folds import Folds
@@ -68,7 +69,9 @@ class Trainer:
         device = machine.torch_device
         torch.manual_seed(seed)
         self.recipe, self.machine, self.steps = recipe, machine, steps
-        model = nets.build(recipe.net, source.images.shape[1], len(competition.scored), source.mean, source.std)
+        model = nets.build(
+            recipe.net, competition.task, source.images.shape[1], len(competition.scored), source.mean, source.std
+        )
         self.model = model.place(device).train()
         nets.try_out(self.model, recipe.net, *source.images.shape[1:])
         self.weights = class_weights(source.counts, recipe.loss).to(device)
@@ -117,6 +120,7 @@ def train_fold(
     fold: int,
     seed: int,
     part: Part,
+    fit: Fit,
     folds: Folds,
     folder: Folder,
     machine: Machine,
@@ -127,7 +131,8 @@ def train_fold(
     """Train one recipe on the rows outside ``fold`` and leave its weights, history and state in ``folder``.
 
     seconds: time for everything this fold costs, its predictions included; the number of steps follows from a short
-    probe. None: the recipe's epochs count. test_images: how many this fold's net will predict afterwards, beside its own fold.
+    probe. None: the recipe's epochs count. fit: how images come to the net's size. test_images: how many this fold's
+    net will predict afterwards, beside its own fold.
     A folder with a checkpoint is continued; a finished one returns at once.
     """
     done = folder.done
@@ -136,10 +141,8 @@ def train_fold(
     check_rules(competition, recipe)
     torch.set_num_threads(machine.threads)
     rows, validation = folds.rows(fold)
-    images = {"oof": len(validation), "test": test_images}
-    source = Resident(
-        part, rows, competition.scored, recipe.train.rarest_rate, recipe.train.batch, machine.torch_device
-    )
+    images = {"oof": fit.count(part, validation), "test": test_images}
+    source = Resident(part, rows, fit, competition, recipe.train.rarest_rate, recipe.train.batch, machine.torch_device)
     length = _length(competition, recipe, source, machine, folder, seconds, sum(images.values()))
     trainer = Trainer(competition, recipe, source, machine, length.steps, stream("weights", seed, fold))
 
@@ -187,8 +190,10 @@ def probe(competition: Competition, recipe: Recipe, source: Resident, machine: M
     train()  # the first steps also choose and compile kernels
     train_rate = len(batches) * source.batch * _per_second(train, machine)
     trainer.model.eval()
-    predict_batch([trainer.model], images, views, machine)
-    predict_rate = len(images) * _per_second(lambda: predict_batch([trainer.model], images, views, machine), machine)
+    predict_batch([trainer.model], images, views, machine, source.scale)
+    predict_rate = len(images) * _per_second(
+        lambda: predict_batch([trainer.model], images, views, machine, source.scale), machine
+    )
     return train_rate, predict_rate
 
 
