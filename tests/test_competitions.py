@@ -240,3 +240,21 @@ def test_dropping_by_a_file_and_folds_by_hand(tmp_path: Path) -> None:
     (root / "folds.csv").write_text("id,group,fold\n" + "".join(f"{row},{row // 2},{row % 2}\n" for row in range(36)))
     done = podium(root, "fold", "digits", "--set", "folds.file=folds.csv")
     assert done.returncode == 2 and "group 0 lies in folds 0 and 1 (fold)" in done.stderr
+
+
+def test_a_wrong_region_of_a_mask_is_ranked_first_and_a_thorough_audit_works(tmp_path: Path) -> None:
+    root = cells(tmp_path)
+    path = root / "data" / "cells" / "train" / "masks" / "c3.png"
+    mask = np.array(Image.open(path))
+    Image.fromarray(np.zeros_like(mask)).save(path)  # the cell of c3 was forgotten
+    podium_json(root, "train", "cells", "--set", "train.epochs=12", "--set", "folds.repeats=1")
+    ranked = podium_json(root, "audit", "cells", "--labels")
+    first = ranked["found"]["regions"][0]
+    assert (first["id"], first["given"], first["suggested"]) == ("c3", "background", "cell")
+    down, across = np.nonzero(mask)
+    inside = (first["y0"] + first["y1"]) / 2, (first["x0"] + first["x1"]) / 2
+    assert abs(inside[0] - down.mean()) < 3 and abs(inside[1] - across.mean()) < 3
+    assert (root / "runs" / "cells" / "audit" / "labels.png").is_file()
+    report = podium_json(root, "audit", "cells", "--thorough")
+    assert set(report["thorough"]) == {"reconstruction", "templates", "repeated_content"}
+    assert len(report["thorough"]["reconstruction"]) > 0 and "reconstruction.png" in report["pictures"]
