@@ -84,7 +84,10 @@ def test_what_changes_a_result_changes_its_key_and_nothing_else_does() -> None:
 
     base = keys(_plan())
     assert keys(_plan()) == base
-    assert keys(_plan(site=Site("mars", "/elsewhere", "d" * 16, "f" * 16, "/other.csv", "cuda", "bf16", 8))) == base
+    assert (
+        keys(_plan(site=Site("mars", "/elsewhere", "d" * 16, "f" * 16, "/other.csv", "cuda", "bf16", "streamed", 8)))
+        == base
+    )
     assert keys(_plan(("train.min_epochs=2",))) == base
     assert not set(keys(_plan(seed=1))) & set(base)
     assert not set(keys(_plan(budget=999.0))) & set(base)

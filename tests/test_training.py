@@ -189,7 +189,7 @@ def test_a_finished_folder_is_not_trained_again(tiny, undisturbed, monkeypatch):
     def never(*arguments: Any) -> None:
         raise AssertionError("trained although finished")
 
-    monkeypatch.setattr(fold, "Resident", never)
+    monkeypatch.setattr(fold, "make_source", never)
     monkeypatch.setattr(fold, "Trainer", never)
     done = Folder(undisturbed, KEY).done
     assert done is not None

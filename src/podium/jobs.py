@@ -37,6 +37,7 @@ class Site:
     folds: str
     device: str = "auto"
     precision: str = "auto"
+    source: str = "auto"
     threads: int | None = None
 
 
@@ -169,7 +170,7 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
 
     competition, recipe = Competition.model_validate(job.competition), Recipe.model_validate(job.recipe)
     site = job.site
-    machine = detect(site.device, site.precision, site.threads)
+    machine = detect(site.device, site.precision, site.threads, site.source)
     dataset, folds = _open(site.cache, site.data_id, site.source_id, site.folds)
     fit = plan_fit(dataset.parts, competition.data.fit)
     bench = _Bench(competition, recipe, dataset, fit, folds, machine)
@@ -210,14 +211,13 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
 def _probe(job: Job, bench: _Bench) -> dict[str, Any]:
     import torch
 
+    from podium.training.choose import make_source
     from podium.training.fold import probe
-    from podium.training.source import Resident
 
     competition, recipe, machine = bench.competition, bench.recipe, bench.machine
     torch.set_num_threads(machine.threads)
     rows, _ = bench.folds.rows(job.fold)
-    batch = recipe.train.batch
-    source = Resident(bench.dataset.train, rows[: 8 * batch], bench.fit, competition, 1, batch, machine.torch_device)
+    source = make_source(bench.dataset.train, rows[: 8 * recipe.train.batch], bench.fit, competition, recipe, machine)
     train_rate, predict_rate = probe(competition, recipe, source, machine)
     return {"train_rate": train_rate, "predict_rate": predict_rate, "machine": machine.describe()}
 

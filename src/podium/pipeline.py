@@ -61,6 +61,7 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
         str(prepared.folds_path),
         options.device,
         options.precision,
+        options.source,
         options.threads or (max(1, cores() // options.workers) if options.workers > 1 else None),
     )
     fit = plan_fit(dataset.parts, competition.data.fit)
@@ -112,6 +113,7 @@ def _rates(prepared: Prepared, site: Site, fold: int, say: Say, measure: bool) -
         where = {
             "device": site.device,
             "precision": site.precision,
+            "source": site.source,
             "threads": site.threads,
             "cores": os.cpu_count(),
         }
@@ -346,7 +348,7 @@ def last_options(name: str, options: Options) -> Options:
     if kept is None:
         return options
     old, default = Options.from_json(kept["options"]), Options()
-    machine = ("device", "precision", "threads", "workers")
+    machine = ("device", "precision", "source", "threads", "workers")
     now = {key: getattr(options, key) for key in machine if getattr(options, key) != getattr(default, key)}
     return replace(old, out=options.out, **now)
 

@@ -87,7 +87,7 @@ def run(
 def _start(job: Job, workers: int) -> _Worker:
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=worker.main, args=(theirs,), daemon=True, name="podium-worker")
+    process = context.Process(target=worker.main, args=(theirs,), daemon=False, name="podium-worker")
     # read by the linear algebra libraries when the worker imports them
     kept = os.environ.get("OMP_NUM_THREADS")
     if job.site.threads:

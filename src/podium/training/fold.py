@@ -25,9 +25,10 @@ from podium.losses import class_weights, cross_entropy
 from podium.randomness import stream
 from podium.store import Folder, read_json, write_atomically, write_json
 from podium.training.checkpoint import Checkpoints
+from podium.training.choose import make_source
 from podium.training.machine import Machine
 from podium.training.optim import Average, optimiser, rate
-from podium.training.source import Resident
+from podium.training.source import Source
 
 PROBE_SECONDS = 1.0
 Emit = Callable[[dict[str, Any]], None]
@@ -64,16 +65,16 @@ class Trainer:
     """A model in training: weights, optimiser and average, and the one step that moves them."""
 
     def __init__(
-        self, competition: Competition, recipe: Recipe, source: Resident, machine: Machine, steps: int, seed: int
+        self, competition: Competition, recipe: Recipe, source: Source, machine: Machine, steps: int, seed: int
     ) -> None:
         device = machine.torch_device
         torch.manual_seed(seed)
         self.recipe, self.machine, self.steps = recipe, machine, steps
         model = nets.build(
-            recipe.net, competition.task, source.images.shape[1], len(competition.scored), source.mean, source.std
+            recipe.net, competition.task, source.shape[0], len(competition.scored), source.mean, source.std
         )
         self.model = model.place(device).train()
-        nets.try_out(self.model, recipe.net, *source.images.shape[1:])
+        nets.try_out(self.model, recipe.net, *source.shape)
         self.weights = class_weights(source.counts, recipe.loss).to(device)
         self.optimiser = optimiser(self.model, recipe.train, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=machine.precision == "fp16")
@@ -142,7 +143,7 @@ def train_fold(
     torch.set_num_threads(machine.threads)
     rows, validation = folds.rows(fold)
     images = {"oof": fit.count(part, validation), "test": test_images}
-    source = Resident(part, rows, fit, competition, recipe.train.rarest_rate, recipe.train.batch, machine.torch_device)
+    source = make_source(part, rows, fit, competition, recipe, machine)
     length = _length(competition, recipe, source, machine, folder, seconds, sum(images.values()))
     trainer = Trainer(competition, recipe, source, machine, length.steps, stream("weights", seed, fold))
 
@@ -176,7 +177,7 @@ def train_fold(
     return result
 
 
-def probe(competition: Competition, recipe: Recipe, source: Resident, machine: Machine) -> tuple[float, float]:
+def probe(competition: Competition, recipe: Recipe, source: Source, machine: Machine) -> tuple[float, float]:
     """Images per second trained and predicted (each with all its views), from a few steps of a model that is thrown away."""
     trainer = Trainer(competition, recipe, source, machine, 100, 0)
     batches = list(zip(range(8), source.epoch(0, 0, 0, recipe.augment), strict=False))
@@ -186,7 +187,7 @@ def probe(competition: Competition, recipe: Recipe, source: Resident, machine: M
             trainer.step(batch, step)
 
     views = recipe.predict.views
-    images = source.images[: batch_size(views, machine)]
+    images = source.sample(batch_size(views, machine))
     train()  # the first steps also choose and compile kernels
     train_rate = len(batches) * source.batch * _per_second(train, machine)
     trainer.model.eval()
@@ -211,7 +212,7 @@ def _per_second(work: Callable[[], Any], machine: Machine) -> float:
 def _length(
     competition: Competition,
     recipe: Recipe,
-    source: Resident,
+    source: Source,
     machine: Machine,
     folder: Folder,
     seconds: float | None,
@@ -231,7 +232,7 @@ def _length(
     return length
 
 
-def _epoch(trainer: Trainer, source: Resident, length: Length, epoch: int, seed: int, fold: int) -> dict[str, float]:
+def _epoch(trainer: Trainer, source: Source, length: Length, epoch: int, seed: int, fold: int) -> dict[str, float]:
     """Train one epoch; losses stay on the device until its end."""
     start = time.perf_counter()
     first = epoch * length.steps_per_epoch

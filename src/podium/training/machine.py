@@ -17,12 +17,14 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a job runs. precision: ``fp32``, ``bf16``, or ``fp16`` with a gradient scaler."""
+    """Where a job runs. precision: ``fp32``, ``bf16``, or ``fp16`` with a gradient scaler. source: where training images
+    are kept, ``resident`` on the device or ``streamed``; ``auto`` keeps what has room."""
 
     device: str
     name: str
     threads: int
     precision: str
+    source: str = "auto"
 
     @property
     def torch_device(self) -> torch.device:
@@ -40,7 +42,7 @@ class Machine:
         return asdict(self) | {"torch": torch.__version__, "python": platform.python_version()}
 
 
-def detect(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Machine:
+def detect(device: str = "auto", precision: str = "auto", threads: int | None = None, source: str = "auto") -> Machine:
     """Choose the device and precision that this machine really has.
 
     bf16 only where the hardware computes in it: GPUs from compute capability 8 (torch counts the emulation of older ones
@@ -66,7 +68,7 @@ def detect(device: str = "auto", precision: str = "auto", threads: int | None = 
         best = "bf16" if _cpu_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
     else:
         raise UserError(f"--device {device}: not a device; allowed: auto, cpu, cuda, cuda:0, ...")
-    return Machine(device, name, threads, best if precision == "auto" else precision)
+    return Machine(device, name, threads, best if precision == "auto" else precision, source)
 
 
 def _cpu_field(field: str) -> str:
