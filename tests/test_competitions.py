@@ -235,8 +235,11 @@ def test_dropping_by_a_file_and_folds_by_hand(tmp_path: Path) -> None:
     fold = podium_json(root, "fold", "digits", "--set", "data.drop=none")
     assert fold["dropped"] == {}
     (root / "folds.csv").write_text("id,fold\n" + "".join(f"{row},{row % 2}\n" for row in range(36)))
-    fold = podium_json(root, "fold", "digits", "--set", "folds.file=folds.csv")
-    assert [row["images"] for row in fold["folds"]] == [18, 18]
+    done = podium(root, "fold", "digits", "--set", "folds.file=folds.csv", "--json")
+    assert [row["images"] for row in json.loads(done.stdout)["folds"]] == [18, 18]
+    assert "the file is taken" in done.stderr  # it has 2 folds, the configuration asks for 3
+    assert "folds.file uses 1 images that data.drop would leave out, the first is '3'" in done.stderr
+    assert "copies, or images of one group, on two sides" in done.stderr
     (root / "folds.csv").write_text("id,group,fold\n" + "".join(f"{row},{row // 2},{row % 2}\n" for row in range(36)))
     done = podium(root, "fold", "digits", "--set", "folds.file=folds.csv")
     assert done.returncode == 2 and "group 0 lies in folds 0 and 1 (fold)" in done.stderr
@@ -258,3 +261,22 @@ def test_a_wrong_region_of_a_mask_is_ranked_first_and_a_thorough_audit_works(tmp
     report = podium_json(root, "audit", "cells", "--thorough")
     assert set(report["thorough"]) == {"reconstruction", "templates", "repeated_content"}
     assert len(report["thorough"]["reconstruction"]) > 0 and "reconstruction.png" in report["pictures"]
+
+
+def test_what_cannot_work_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    root = digits(tmp_path)
+    path = root / "configs" / "models" / "net.yaml"
+    path.write_text(SMALL)
+    done = podium(root, "train", "digits", "--models", "net")
+    assert done.returncode == 2 and "its net 'residual_unet' predicts masks" in done.stderr
+    config = root / "configs" / "competitions" / "digits.yaml"
+    config.write_text(DIGITS + "submission: {format: wide_csv}\n")
+    done = podium(root, "fold", "digits")
+    assert done.returncode == 2 and "wide_csv is of masks" in done.stderr
+    many = cells(tmp_path / "many", "pad")
+    done = podium(many, "train", "cells")
+    assert done.returncode == 2 and "larger than size 16 x 16" in done.stderr
+    config = many / "configs" / "competitions" / "cells.yaml"
+    config.write_text(CELLS.replace("HOW", "resize") + "submission: {format: wide_csv}\n")
+    done = podium(many, "train", "cells")
+    assert done.returncode == 2 and "needs test images of one size" in done.stderr

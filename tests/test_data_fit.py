@@ -349,14 +349,20 @@ def test_several_sizes_need_settings():
 
 @pytest.mark.parametrize("how", ["resize", "pad", "tiles"])
 def test_settings_are_done_as_they_say(how):
-    parts = [part(noise([(5, 7), (9, 4)]))]
+    parts = [part(noise([(5, 7), (8, 4)]))]
     assert plan_fit(parts, FitSettings(size=(8, 8), how=how)) == Fit((8, 8), how, OVERLAP)
     # also where all images have one size, another one; only with the very size there is nothing to do
     assert plan_fit([part(noise([(5, 7)]))], FitSettings(size=(8, 8), how=how)) == Fit((8, 8), how)
     assert plan_fit([part(noise([(8, 8)] * 2))], FitSettings(size=(8, 8), how=how)) == Fit((8, 8), "same")
     # the test images count too
-    both = [part(noise([(8, 8)])), part(noise([(8, 9)]))]
+    both = [part(noise([(8, 8)])), part(noise([(8, 7)]))]
     assert plan_fit(both, FitSettings(size=(8, 8), how=how)) == Fit((8, 8), how)
+
+
+def test_pad_tells_at_once_what_is_too_large():
+    parts = [part(noise([(5, 7)])), part(noise([(5, 7), (9, 4), (3, 10)]))]
+    with pytest.raises(UserError, match=r"is 9 x 4, larger than size 8 x 8, and so are 1 more; set a larger size"):
+        plan_fit(parts, FitSettings(size=(8, 8), how="pad"))
 
 
 def test_the_overlap_is_the_settings():

@@ -270,7 +270,7 @@ def test_deeper_images_keep_their_values(tmp_path: Path, dtype: str) -> None:
         ("uint16", np.nan, "value nan is not a number; repair or remove the row"),
         ("float32", np.nan, "value nan is not a number"),
         ("float32", np.inf, "value inf is not a number"),
-        ("float32", 1e300, "value 1e+300 is beyond float32; scale the images"),
+        ("float32", 1e300, "value 1e+300 is too large to compute with; scale the images"),
     ],
 )
 def test_every_depth_has_its_own_range(tmp_path: Path, dtype: str, value: float, said: str) -> None:
@@ -286,10 +286,8 @@ def test_bad_rows_are_left_out_where_asked_for(tmp_path: Path, monkeypatch: pyte
     training_set[2, 0, 1, 3], training_set[2, 1, 0, 0] = 300, 9  # both: one sentence, the image's
     training_set[6, 1, 3, 5] = 3
     training_set[7, 0, 0, 0] = np.nan
-    given_arrays["test_set"] = np.array(given_arrays["test_set"], np.float64)
-    given_arrays["test_set"][1, 0, 1] = 0.5
     folder = written(tmp_path, **given_arrays)
-    kept, rows = [0, 1, 3, 4, 5, 8, 9, 10], [2, 6, 7, 1]
+    kept, rows = [0, 1, 3, 4, 5, 8, 9, 10], [2, 6, 7]
     for chunk in (1, 900, 1 << 20):  # also where nothing of a piece is left
         monkeypatch.setattr("podium.data.npz.CHUNK_BYTES", chunk)
         dataset = read(competition(first_id=5), folder, skip_bad=True)
@@ -297,12 +295,18 @@ def test_bad_rows_are_left_out_where_asked_for(tmp_path: Path, monkeypatch: pyte
         assert dataset.train.images.ids.tolist() == [str(row) for row in kept]
         np.testing.assert_array_equal(dataset.train.images.stacked[:, 0], training_set[kept, 0])
         np.testing.assert_array_equal(dataset.train.targets.stacked[:, 0], training_set[kept, 1])
-        assert dataset.test.images.ids.tolist() == ["5", "7"]
+        assert dataset.test.images.ids.tolist() == ["5", "6", "7"]
         for row, sentence in zip(rows, dataset.skipped, strict=True):
             assert f", row {row}, " in sentence and "toy.npz" in sentence
         assert "value 300" in dataset.skipped[0]
     assert "row 2, image, pixel (1, 3): value 300" in complaint(folder)
     assert complaint(folder).endswith("; or leave such rows out with --skip-bad")
+    given_arrays["test_set"] = np.array(given_arrays["test_set"], np.float64)
+    given_arrays["test_set"][1, 0, 1] = 0.5
+    with pytest.raises(
+        UserError, match="'test_set', row 1, .* a test image cannot be left out, the submission needs it"
+    ):
+        read(competition(), written(tmp_path, **given_arrays), skip_bad=True)
 
 
 def test_missing_key_lists_the_keys_that_are_there(tmp_path: Path) -> None:

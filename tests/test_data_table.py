@@ -578,3 +578,13 @@ def test_a_very_long_mask_is_one_cell(tmp_path: Path) -> None:
     assert len(runs) > 131_072 * 3  # the csv module's own limit
     found = masks(tmp_path, f"id,rle\na,{runs}\n")
     assert np.array_equal(found["a"], np.tile([[1], [0]], (200, 400)))
+
+
+def test_an_image_that_lost_one_of_its_masks_is_left_out_whole(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png")
+    write(tmp_path, "id,rle,what\na,1 2,dog\na,4 1\nb,1 1,cat\n")
+    context = reading(tmp_path, skip=True, masks=True)
+    rows = Rows(read_train, table_data(MASKS | {"mask_class": "what"}), context)
+    assert rows.ids == ["b"]
+    assert "line 3: too few values" in context.bad.skipped[0]
+    assert "line 2, id 'a': another row of this id cannot be read" in context.bad.skipped[1]

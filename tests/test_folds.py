@@ -481,15 +481,13 @@ def test_hand_made_files_are_accepted(tmp_path, content):
         (ROWS.replace("0,", "-1,").replace("1,soil,1", "1,soil,-1"), "holds 0 folds"),
         (ROWS.replace("-1,alien", "-2,alien"), "line 5: fold -2 is not allowed"),
         (ROWS.replace("soil,1", "soil,1.0"), r"line 4: fold '1.0' is not a whole number"),
-        (ROWS.replace("c,1", "c,x"), "line 4: group 'x' is not a whole number"),
-        (ROWS.replace("c,1", "c," + "9" * 30), "line 4: group '9+' is not a whole number"),
         (ROWS.replace("b,0,soil,0,", "b,0,soil"), "line 3: 3 fields, expected 5"),
         (ROWS.replace("b,0,soil,0,", 'b,0,"soil"x,0,'), "line 3: not valid CSV"),
         (
             ROWS.replace("fold,", "part,"),
-            "line 1: expected the columns id,group,stratum,fold,reason, found id,group,st",
+            "line 1: expected the columns id,group,stratum,fold,reason, of which id and fold are enough, found id,group,st",
         ),
-        ("", "line 1: expected the columns id,group,stratum,fold,reason, found nothing"),
+        ("", "line 1: expected the columns id,group,stratum,fold,reason, of which id and fold are enough, found nothing"),
         (HEAD, "line 3: expected the columns"),
         (b"\xff\xfe\x00", "cannot be read as text"),
         (
@@ -557,11 +555,11 @@ def test_rows_without_groups_are_each_one_of_its_own(tmp_path):
         (REPEATED.replace("c,1,1,0", "c,1,1"), "line 4: 3 fields, expected 4"),
         (
             REPEATED.replace("fold1", "fold0"),
-            "line 1: expected the columns id,group,stratum,fold,fold1,reason, found id",
+            "line 1: expected the columns id,group,stratum,fold,fold1,reason, of which id and fold are enough, found id",
         ),
         (
             REPEATED.replace("fold1", "fold"),
-            "line 1: expected the columns id,group,stratum,fold,fold1,reason, found id",
+            "line 1: expected the columns id,group,stratum,fold,fold1,reason, of which id and fold are enough, found id",
         ),
         (REPEATED.replace("fold,", "part,"), "line 1: expected the columns"),
     ],
@@ -618,3 +616,17 @@ def test_the_real_mars_folds_resemble_each_other():
         for c in range(1, 5):
             assert spread([row.counts[c] for row in rows]) <= 4
             assert spread([row.shares[c] for row in rows]) < 0.005
+
+
+def test_groups_by_hand_may_be_called_anything(tmp_path):
+    path = tmp_path / "hand.csv"
+    path.write_text("id,group,fold\na,anna,0\nb,anna,0\nc,9999999999999999999999,1\nd,bob,-1\n")
+    folds = load(path, ["a", "b", "c", "d"], "", by_hand=True)
+    assert folds.groups.tolist() == [0, 0, 1, 2]
+    assert folds.reasons.tolist() == ["", "", "", "dropped by the fold file"]
+    path.write_text("id,group,fold\na,anna,0\nb,anna,1\nc,x,1\nd,bob,-1\n")
+    with pytest.raises(UserError, match="group 0 lies in folds 0 and 1"):
+        load(path, ["a", "b", "c", "d"], "", by_hand=True)
+    path.write_text("id,fold\na,0\nb,1\n")
+    with pytest.raises(UserError, match="2 of 4 ids are missing, the first is 'c'; correct the file"):
+        load(path, ["a", "b", "c", "d"], "", by_hand=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from podium.errors import UserError
+from podium.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,6 +50,12 @@ Set = Annotated[
 Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="Folder for runs/, folds/ and submissions/.")]  # noqa: UP045
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+From = Annotated[
+    str,
+    typer.Option(
+        "--source", help="Training images: auto, resident (on the device) or streamed (read as they are drawn)."
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="Threads per worker; default: the cores, shared by the workers."),
@@ -80,13 +86,27 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
         out: Out = None,
         device: Device = "auto",
         precision: Precision = "auto",
+        source: From = "auto",
         threads: Threads = None,
         workers: Workers = 1,
         dry_run: DryRun = False,
         as_json: Json = False,
     ) -> None:
         options = _options(
-            models, folds, budget, seed, data, sample, skip_bad, override, out, device, precision, threads, workers
+            models,
+            folds,
+            budget,
+            seed,
+            data,
+            sample,
+            skip_bad,
+            override,
+            out,
+            device,
+            precision,
+            source,
+            threads,
+            workers,
         )
         _run(name, options, until, go_on, dry_run, as_json)
 
@@ -307,6 +327,7 @@ def _options(
     out: Path | None,
     device: str,
     precision: str,
+    source: str,
     threads: int | None,
     workers: int,
 ) -> Options:
@@ -314,6 +335,8 @@ def _options(
 
     if precision not in ("auto", "fp32", "bf16", "fp16"):
         raise UserError(f"--precision {precision}: not a precision; allowed: auto, fp32, bf16, fp16")
+    if source not in ("auto", "resident", "streamed"):
+        raise UserError(f"--source {source}: not a source; {did_you_mean(source, ('auto', 'resident', 'streamed'))}")
     names = tuple(part.strip() for part in models.split(",") if part.strip()) if models else ()
     try:
         numbers = tuple(sorted({int(part) for part in folds.split(",")})) if folds else ()
@@ -331,6 +354,7 @@ def _options(
         out,
         device,
         precision,
+        source,
         threads,
         workers,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from podium.config_base import NAME, Count, PositiveInt, Settings, Share
 from podium.config_data import NO_LABEL_NAME, AnyData, FolderData, TableData
@@ -112,6 +112,15 @@ class Competition(Settings):
     @model_validator(mode="after")
     def _fits_the_task(self) -> Competition:
         masks = self.task == "segmentation"
+        if not masks and self.submission is not None and self.submission.format == "wide_csv":
+            raise ValueError(
+                "submission.format: wide_csv is of masks, a column per pixel; leave submission out for labels"
+            )
+        runs = self.data.train if isinstance(self.data, TableData) and self.data.train.rle else None
+        if runs is not None and runs.mask_class is None and len(self.classes) > 2:
+            raise ValueError(
+                "data.train.mask_class: missing; with more than two classes a column must say which class a mask is of"
+            )
         if masks and self.metric.name == "accuracy":
             raise ValueError("metric.name: accuracy is of labels; with task: segmentation use mean_iou")
         if not masks and self.metric.name == "mean_iou":
@@ -213,11 +222,21 @@ class LossSettings(Settings):
     weight_cap: Annotated[float, Field(ge=1)] = 8.0
 
 
+class PerImageSettings(Settings):
+    """A transform of albumentations: its name, how often it is done, and whatever options it takes itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    name: str
+    p: Share = 0.5
+
+
 class AugmentSettings(Settings):
     """Batched augmentation on the device; amounts are for images scaled to 0..1.
 
     flip_h, flip_v: probability. brightness, contrast: half width of the uniform range of shift and factor.
-    noise: largest standard deviation of Gaussian noise.
+    noise: largest standard deviation of Gaussian noise. per_image: transforms of albumentations, in order, done before
+    all others while an image is read; training data are then streamed.
     """
 
     flip_h: Share = 0.5
@@ -225,6 +244,7 @@ class AugmentSettings(Settings):
     brightness: Share = 0.0
     contrast: Share = 0.0
     noise: Share = 0.0
+    per_image: tuple[PerImageSettings, ...] = ()
 
 
 class TrainSettings(Settings):
@@ -271,7 +291,14 @@ class Recipe(Settings):
 
 
 def check_rules(competition: Competition, recipe: Recipe) -> None:
-    """Refuse a recipe that the competition's rules forbid."""
+    """Refuse a recipe that the competition's rules forbid, or whose net gives what the task does not ask for."""
+    labels = recipe.net.name in CLASSIFIERS
+    if labels != (competition.task == "classification"):
+        kind = "labels" if labels else "masks"
+        raise UserError(
+            f"recipe '{recipe.name}': its net '{recipe.net.name}' predicts {kind}, but {competition.name}'s task is "
+            f"{competition.task}; choose another with --models"
+        )
     if recipe.net.pretrained and competition.rules.pretrained == "forbidden":
         raise UserError(
             f"recipe '{recipe.name}': net.pretrained is true, but {competition.name}'s rules say "

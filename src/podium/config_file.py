@@ -190,7 +190,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
         tag = str(problem["ctx"]["discriminator"]).strip("'")
         if problem["type"] == "union_tag_not_found":
-            return f"key '{key}.{tag}' is missing"
+            return f"key '{key}.{tag}' is missing; allowed: {', '.join(_tags(model, problem['loc']))}"
         allowed = [word.strip(" '") for word in problem["ctx"]["expected_tags"].split(",")]
         found = str(problem["ctx"]["tag"])
         return f"key '{key}.{tag}': '{found}' is not allowed; {did_you_mean(found, allowed)}"
@@ -241,6 +241,13 @@ def _names_of(model: type[BaseModel]) -> set[str]:
         if get_origin(field.annotation) is Literal:
             names |= {str(value) for value in get_args(field.annotation)}
     return names
+
+
+def _tags(model: type[BaseModel], where: Sequence[str | int]) -> list[str]:
+    """What a section of several kinds may be called: the Literal values of its branches' discriminating key."""
+    branches = _models(model.model_fields[str(where[0])].annotation) if where else []
+    tags = [get_args(field.annotation) for b in branches for field in b.model_fields.values()]
+    return [str(tag[0]) for tag in tags if len(tag) == 1 and isinstance(tag[0], str)]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

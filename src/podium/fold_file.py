@@ -51,19 +51,21 @@ def save(folds: Folds, path: Path) -> None:
     write_atomically(path, content)
 
 
-def load(path: Path, ids: Sequence[str] | np.ndarray, data_id: str) -> Folds:
+def load(path: Path, ids: Sequence[str] | np.ndarray, data_id: str, by_hand: bool = False) -> Folds:
     """Read a fold file, ``save``'s or a hand-made one (columns id and fold; no head needed), and check it.
 
     Where it has no groups, every row is one of its own. Further columns ``fold1``, ``fold2``, ... are further repeats.
     ids: the data's, every one must be there once; the rows come back in their order. data_id: compared with the
-    recorded one. Whatever does not hold is a UserError.
+    recorded one. by_hand: a file that its user made and podium does not make anew. Whatever does not hold is a
+    UserError.
     """
     head, lines = _read(path)
     known = {name: i for i, name in enumerate(np.asarray(ids, np.str_).tolist())}
-    mend = "delete the file and run the command again, it is made anew"
+    mend = "correct the file" if by_hand else "delete the file and run the command again, it is made anew"
     if head.get("data_id", data_id) != data_id:
         raise UserError(f"{path}: was made for other data (data_id {head['data_id']}, here {data_id}); {mend}")
     first = lines[0][1] if lines else {}
+    unsaid = "dropped by the fold file" if by_hand else ""
     names = ["fold", *(f"fold{repeat}" for repeat in range(1, len(first)) if f"fold{repeat}" in first)]
     for repeat, column in enumerate(names):
         if column != f"fold{repeat or ''}":
@@ -71,13 +73,14 @@ def load(path: Path, ids: Sequence[str] | np.ndarray, data_id: str) -> Folds:
                 f"{path}: has a column {column} and no fold{repeat}; name the repeats fold, fold1, fold2, ..."
             )
     found: dict[str, tuple[int, list[int], str, str]] = {}
+    named = _group_numbers([line["group"] for _, line in lines]) if lines and "group" in first else None
     for number, line in lines:
         name = line["id"]
         if name in found:
             raise UserError(f"{path}: line {number}: id '{name}' is there twice; remove one of the lines")
         if name not in known:
             raise UserError(f"{path}: line {number}: id '{name}' is not in the data; {mend}")
-        group = _integer(path, number, "group", line["group"]) if "group" in line else known[name]
+        group = known[name] if named is None else named[line["group"]]
         fold = [_integer(path, number, column, line[column]) for column in names]
         if min(fold) < DROPPED:
             raise UserError(
@@ -85,7 +88,12 @@ def load(path: Path, ids: Sequence[str] | np.ndarray, data_id: str) -> Folds:
             )
         if min(fold) < 0 <= max(fold):
             raise UserError(f"{path}: line {number}: id '{name}' is dropped in one repeat only; drop it in all or none")
-        found[name] = group, fold, line.get("stratum", ""), line.get("reason", "")
+        found[name] = (
+            group,
+            fold,
+            line.get("stratum", ""),
+            line.get("reason", "") or (unsaid if min(fold) < 0 else ""),
+        )
     missing = [name for name in known if name not in found]
     if missing:
         raise UserError(f"{path}: {len(missing)} of {len(known)} ids are missing, the first is '{missing[0]}'; {mend}")
@@ -107,6 +115,17 @@ def load(path: Path, ids: Sequence[str] | np.ndarray, data_id: str) -> Folds:
     return Folds(ordered, groups, strata, fold_array, reasons, head.get("data_id", ""), count, _settings(path, head))
 
 
+def _group_numbers(texts: list[str]) -> dict[str, int]:
+    """A number for each group: its own where all are whole numbers, else counted by first occurrence."""
+    different = list(dict.fromkeys(texts))
+    try:
+        numbers = {text: int(text) for text in different}
+    except ValueError:
+        return {text: i for i, text in enumerate(different)}
+    fit = all(abs(number) < 1 << 62 for number in numbers.values())
+    return numbers if fit else {text: i for i, text in enumerate(different)}
+
+
 def _check_repeat(path: Path, column: str, groups: list[int], fold_of: list[int], count: int, mend: str) -> None:
     """No group on two sides, and no fold without rows."""
     sides: dict[int, int] = {}
@@ -118,9 +137,7 @@ def _check_repeat(path: Path, column: str, groups: list[int], fold_of: list[int]
     there = set(fold_of)
     empty = next((fold for fold in range(count) if fold not in there), None)
     if empty is not None:
-        raise UserError(
-            f"{path}: no row is in fold {empty} ({column}), but folds 0..{count - 1} need rows; correct it or {mend}"
-        )
+        raise UserError(f"{path}: no row is in fold {empty} ({column}), but folds 0..{count - 1} need rows; {mend}")
 
 
 def _field(text: str) -> str:
@@ -154,7 +171,7 @@ def _read(path: Path) -> tuple[dict[str, str], list[tuple[int, dict[str, str]]]]
             found = ",".join(header) or "nothing"
             wanted = ",".join(columns(sum(key.startswith("fold") for key in header)))
             raise UserError(
-                f"{path}: line {skipped + 1}: expected the columns {wanted}, found {found}; correct the line"
+                f"{path}: line {skipped + 1}: expected the columns {wanted}, of which id and fold are enough, found {found}; correct the line"
             )
         for fields in reader:
             if not fields:

@@ -138,7 +138,10 @@ def make(
         way_out = (
             f"set folds.count={len(numbers)} or less" if len(numbers) > 1 else "at least 2 different images are needed"
         )
-        raise UserError(f"folds.count: {len(numbers)} groups of images cannot fill {settings.count} folds; {way_out}")
+        left_out = f" ({len(dropped)} of {len(ids)} images are dropped, see the audit)" if dropped else ""
+        raise UserError(
+            f"folds.count: {len(numbers)} groups of images cannot fill {settings.count} folds{left_out}; {way_out}"
+        )
 
     def total(values: np.ndarray) -> np.ndarray:
         """Sum over the rows of each group: (N, ...) → (groups, ...)."""

@@ -13,6 +13,7 @@ from podium.audit.drops import read_drops
 from podium.audit.screen import join, screen, screen_key
 from podium.config import Competition, Recipe, check_rules
 from podium.config_file import find, load_competition, load_recipe, split_overrides
+from podium.data.fit import plan_fit
 from podium.data.locate import Origin, locate
 from podium.data.part import Dataset, Part
 from podium.data.reading import Opened, open_dataset
@@ -45,13 +46,14 @@ class Options:
     out: Path | None = None
     device: str = "auto"
     precision: str = "auto"
+    source: str = "auto"
     threads: int | None = None
     workers: int = 1
 
     @property
     def asks(self) -> bool:
         """Whether anything but the folder and the machine's settings is asked for."""
-        machine = ("out", "device", "precision", "threads", "workers")
+        machine = ("out", "device", "precision", "source", "threads", "workers")
         default = Options()
         return any(getattr(self, key) != getattr(default, key) for key in asdict(self) if key not in machine)
 
@@ -129,6 +131,13 @@ def prepare(name: str, options: Options, say: Say) -> Prepared:
     workspace, competition = read_competition(name, options)
     recipes = read_recipes(workspace, competition, options)
     origin, opened = open_data(workspace, competition, options, say)
+    plan_fit(opened.dataset.parts, competition.data.fit)
+    submission, test = competition.submission, opened.dataset.test
+    if submission is not None and submission.format == "wide_csv" and test is not None and not test.images.uniform:
+        raise UserError(
+            f"{name}: submission.format wide_csv needs test images of one size, these have several; leave the submission "
+            "section out of the configuration"
+        )
     folds, path = _folds(workspace, competition, origin, opened.source, say)
     bad = [fold for fold in options.folds if not 0 <= fold < folds.total]
     if bad:
@@ -158,7 +167,9 @@ def _folds(
         )
         save_folds(folds, path)
         say(f"folds: made {path}")
-    folds = load_folds(path, train.images.ids, source.source_id)
+    folds = load_folds(path, train.images.ids, source.source_id, by_hand=given is not None)
+    if given is not None:
+        _say_what_it_overrules(workspace, competition, origin, train, folds, say)
     if given is None and (folds.count, folds.repeats) != (settings.count, settings.repeats):
         raise UserError(
             f"{path}: has {folds.count} folds in {folds.repeats} repeats, {competition.name} asks for {settings.count} in "
@@ -169,6 +180,31 @@ def _folds(
         f"folds: {int(folds.kept.sum())} images in {folds.count} folds{times}, {int((~folds.kept).sum())} dropped ({path.name})"
     )
     return folds, path
+
+
+def _say_what_it_overrules(
+    workspace: Workspace, competition: Competition, origin: Origin, train: Part, folds: Folds, say: Say
+) -> None:
+    """A fold file made by hand is taken as it is; where it goes against the configuration and the audit, that is said."""
+    settings = competition.folds
+    if (folds.count, folds.repeats) != (settings.count, settings.repeats):
+        say(
+            f"note: folds.file has {folds.count} folds in {folds.repeats} repeats, folds.count and folds.repeats say "
+            f"{settings.count} and {settings.repeats}; the file is taken"
+        )
+    dropped, groups = _screened(workspace, competition, origin, train, say)
+    used = [name for name in folds.ids[folds.kept].tolist() if name in dropped]
+    if used:
+        say(f"note: folds.file uses {len(used)} images that data.drop would leave out, the first is '{used[0]}'")
+    apart = 0
+    for column in folds.table.T:
+        pairs = np.unique(np.stack([groups[folds.kept], column[folds.kept]]), axis=1)
+        apart += len(pairs[0]) - len(np.unique(pairs[0]))
+    if apart:
+        say(
+            "note: folds.file has copies, or images of one group, on two sides of a fold; scores will be too good. "
+            "Leave folds.file out, or give such images one fold (groups.csv of the audit names copies)"
+        )
 
 
 def _name(workspace: Workspace, competition: Competition, origin: Origin, source: Dataset) -> str:

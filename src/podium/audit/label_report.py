@@ -48,10 +48,11 @@ def audit_labels(name: str, options: Options, say: Say) -> LabelReport:
     assert targets is not None
     search = rank_images if prepared.competition.task == "classification" else rank_regions
     found = search(targets, volumes, classes, prepared.competition.unscored_index)
+    judged = sum(len(predicted) for predicted in volumes)
     folder = prepared.workspace.audit(prepared.name)
     file = write(folder, found)
     picture = _picture(prepared, found, folder)
-    return LabelReport(prepared.name, run.recipe.name, score, found.judged, found, str(file), picture)
+    return LabelReport(prepared.name, run.recipe.name, score, judged, found, str(file), picture)
 
 
 def _score(run: Run) -> float | None:

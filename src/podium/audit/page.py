@@ -148,7 +148,8 @@ def print_labels(report: LabelReport, console: Console) -> None:
             box = f"{region.y0}–{region.y1}, {region.x0}–{region.x1}"
             table.add_row(region.id, region.given, region.suggested, str(region.area), box)
         total = len(found.regions)
-    console.print(table)
+    if total:
+        console.print(table)
     what = "images" if images else "regions"
     text = f"{total} {what} in question among {report.judged} images; {report.file}"
     console.print(text, markup=False, highlight=False, soft_wrap=True)

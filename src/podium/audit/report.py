@@ -19,7 +19,7 @@ from podium.audit.near import across
 from podium.audit.outliers import Outlier, rank
 from podium.audit.pictures import before_after, gallery
 from podium.audit.quality import quality
-from podium.audit.screen import Link, Screening, screen
+from podium.audit.screen import Link, Screening, join, screen
 from podium.audit.shift import TestLike, shift
 from podium.config import Competition
 from podium.config_preprocess import Standardise, Step
@@ -111,7 +111,10 @@ def audit(
     difference = None
     if test is not None:
         say("telling train from test")
-        found = shift(table[kept], features(test.images), train.images.ids[kept], screening.groups[kept])
+        together = [screening.groups]
+        if train.groups is not None:  # else a patient's other pictures would give the answer away
+            together.append(np.unique(train.groups, return_inverse=True)[1])
+        found = shift(table[kept], features(test.images), train.images.ids[kept], join(together)[kept])
         difference = Difference(found.auc, found.low, found.high, found.verdict, found.test_like)
     more: dict[str, Any] = {}
     if thorough:
@@ -235,7 +238,8 @@ def _pictures(
 
 def _show_steps(steps: tuple[Step, ...], train: Part, screening: Screening, path: Path) -> None:
     """Eight images as they are and after all steps; ``standardise`` with the statistics of the kept images shown."""
-    kept = [i for i, name in enumerate(train.images.ids.tolist()) if name not in screening.reasons]
+    everything = range(len(train))
+    kept = [i for i in everything if str(train.images.ids[i]) not in screening.reasons] or list(everything)
     rows = [kept[i] for i in np.linspace(0, len(kept) - 1, min(8, len(kept))).astype(int)]
     before = [train.images[row] for row in rows]
     after = [preprocess.apply(steps, image) for image in before]

@@ -120,6 +120,8 @@ def shift(
 
 def _verdict(auc: float, low: float, high: float) -> str:
     figures = f"ROC AUC {auc:.2f}, {low:.2f} to {high:.2f}"
+    if high < 0.5 or high - low > 0.35:
+        return f"too few images to tell train from test or to say that they are alike ({figures})"
     if auc < 0.6:
         return f"train and test look alike ({figures}): folds can resemble the test"
     if auc < 0.8:

@@ -40,14 +40,17 @@ class Bad:
     """What becomes of bad rows: an error at the first one, or, with ``skip``, a list of what was left out.
 
     A reader calls it with one sentence (file, row or id, what is wrong, the way out) and, where it returns, goes on
-    without that row.
+    without that row. may_skip: off for test rows, every one of which a submission needs.
     """
 
     skip: bool = False
     skipped: list[str] = field(default_factory=list)
+    may_skip: bool = True
 
     def __call__(self, sentence: str) -> None:
         """Report one bad row."""
+        if not self.may_skip:
+            raise UserError(f"{sentence}; a test image cannot be left out, the submission needs it")
         if not self.skip:
             raise UserError(f"{sentence}; or leave such rows out with --skip-bad")
         self.skipped.append(sentence)

@@ -39,6 +39,14 @@ class Fit:
         none = np.empty((0, part.channels, *self.size), part.images.values.dtype)
         return np.concatenate([none, *pieces]), np.array([len(piece) for piece in pieces], np.int64)
 
+    def piece(self, part: Part, row: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """One piece of one row: image (C, h, w) and target (h, w), or (1, 1) for a label."""
+        assert part.targets is not None
+        name = str(part.images.ids[row])
+        target = part.targets[row]
+        image = self._pieces(part.images[row], False, name)[number]
+        return image, target[0] if target.size == 1 else self._pieces(target, True, name)[number, 0]
+
     def count(self, part: Part, rows: np.ndarray) -> int:
         """How many pieces the rows' images become."""
         if self.how != "tiles":
@@ -121,6 +129,16 @@ def plan_fit(parts: Sequence[Part], settings: FitSettings | None) -> Fit:
             )
         ((height, width),) = sizes
         return Fit((height, width), "same")
+    if settings.how == "pad":
+        for part in parts:
+            too_large = np.flatnonzero((part.images.shapes[:, 1:] > settings.size).any(axis=1))
+            if len(too_large):
+                _, height, width = part.images.shapes[too_large[0]].tolist()
+                raise UserError(
+                    f"data.fit: {part.name} image '{part.images.ids[too_large[0]]}' is {height} x {width}, larger than "
+                    f"size {settings.size[0]} x {settings.size[1]}, and so are {len(too_large) - 1} more; set a larger "
+                    "size, or how: tiles or resize"
+                )
     if sizes == {settings.size}:
         return Fit(settings.size, "same")
     return Fit(settings.size, settings.how, OVERLAP if settings.overlap is None else settings.overlap)

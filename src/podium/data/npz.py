@@ -23,6 +23,8 @@ CHUNK_BYTES = 2 << 20
 """Rows are decoded and checked in pieces of this size: they stay in the processor's cache and out of memory."""
 
 CHANNELS = (1, 3, 4)
+LARGEST = 1e15
+"""Of float images; squares of more leave float32, and what is so large mostly stands for missing data."""
 TOPS = {"uint8": 255, "uint16": 65535}
 Part = Literal["train", "test"]
 
@@ -216,7 +218,7 @@ class _Images:
         with np.errstate(invalid="ignore", over="ignore"):  # the comparison afterwards finds what does not fit
             cast = rows.astype(PIXELS[dtype])
         if dtype == "float32":
-            bad = ~np.isfinite(cast)
+            bad = ~(np.abs(cast) <= LARGEST)
         elif rows.dtype == cast.dtype or np.array_equal(rows, cast):  # settles range, fractions and NaN in one pass
             return cast, {}
         else:
@@ -229,7 +231,7 @@ class _Images:
         if not np.isfinite(value):
             return f"{said} is not a number; repair or remove the row"
         if dtype == "float32":
-            return f"{said} is beyond float32; scale the images"
+            return f"{said} is too large to compute with; scale the images, or replace what stands for no data"
         top = TOPS[dtype]
         others = "uint16 or float32" if dtype == "uint8" else "float32"
         if value < 0 or value > top:

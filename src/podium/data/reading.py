@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from itertools import repeat
@@ -53,7 +53,7 @@ def open_dataset(
 
     A copy that is missing is made, one that is damaged is made anew and ``say`` told so. skip_bad: leave out rows that
     cannot be used; which ones, the dataset's ``skipped`` tells, at every later start too. Without, the first of them
-    is a UserError.
+    is a UserError, and so is a bad test row in any case.
     """
     reader: ModuleType = import_module(READERS[competition.data.format])
     identity = source_id(competition, folder, skip_bad, cache)
@@ -72,7 +72,8 @@ def open_dataset(
         from podium.data.groups import read_groups
 
         joined = partial(read_groups, groups, folder)
-    test = None if competition.data.test is None else lambda: reader.read_test(competition.data, context)
+    every = replace(context, bad=Bad(may_skip=False))
+    test = None if competition.data.test is None else lambda: reader.read_test(competition.data, every)
     recipe = Recipe(
         PIXELS[competition.data.dtype], lambda: reader.read_train(competition.data, context), test, bad, joined
     )

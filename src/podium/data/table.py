@@ -88,13 +88,15 @@ class _Cells(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """One part's table; group: its column of groups, where it holds them. first_lines: where each id was met."""
+    """One part's table; group: its column of groups, where it holds them. first_lines: where each id was met. broken:
+    ids of rows that could not be read."""
 
     path: Path
     role: TableRole
     part: Part
     group: str | None = None
     first_lines: dict[str, int] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
 
     @classmethod
     def train(cls, data: TableData, folder: Path) -> _Table:
@@ -127,8 +129,10 @@ class _Table:
                 complaint = miscounted(table, row)
                 if complaint is None:
                     yield _Cells(row.line, **{name: row.cells[i].strip() for name, i in at.items()})
-                else:
-                    bad(complaint)
+                    continue
+                bad(complaint)
+                if "id" in at and at["id"] < len(row.cells):  # of several masks of one image none may be lost unseen
+                    self.broken.add(row.cells[at["id"]].strip())
 
     def where(self, cells: _Cells, name: str | None = None) -> str:
         """The beginning of a complaint about a row, or about its cell ``name``."""
@@ -224,7 +228,10 @@ def _masked(table: _Table, names: ClassNames, reading: Reading) -> Iterator[tupl
     by_id: dict[str, list[_Cells]] = {}
     for cells in table.read(reading.bad):
         by_id.setdefault(cells.id, []).append(cells)
-    for rows in by_id.values():
+    for name, rows in by_id.items():
+        if name in table.broken:
+            reading.bad(f"{table.where(rows[0])}: another row of this id cannot be read; correct that row")
+            continue
         try:
             runs = [(cells, _class_of(table, cells, rows[0], names)) for cells in rows]
             path = table.picture(rows[0], pictures)

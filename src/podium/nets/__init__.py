@@ -149,9 +149,7 @@ def _from_smp(settings: NetSettings, channels: int, outputs: int) -> tuple[nn.Mo
     }
     allowed = [*(name for name in OWN_NETS if name not in CLASSIFIERS), *architectures]
     if settings.name not in architectures:
-        raise UserError(
-            f"net.name: there is no net '{settings.name}'; {did_you_mean(settings.name, allowed)}"
-        )
+        raise UserError(f"net.name: there is no net '{settings.name}'; {did_you_mean(settings.name, allowed)}")
     encoder = settings.encoder or ""
     native = smp.encoders.encoders
     name = encoder if encoder in native or encoder.startswith("tu-") else f"tu-{encoder}"

@@ -27,7 +27,8 @@ def print_board(board: Board, console: Console) -> None:
         style = "bold" if row.kind == "blend" else None
         values = [_number(row.per_class[name]) for name in classes]
         spent = [f"{row.epochs:.1f}" if row.epochs else "", f"{row.minutes:.1f}" if row.minutes else ""]
-        table.add_row(row.name, f"{row.score:.4f}", f"{row.low:.3f}–{row.high:.3f}", *values, *spent, style=style)
+        score = f"{row.score:.4f}" + (f" ± {row.std:.4f}" if row.std is not None else "")
+        table.add_row(row.name, score, f"{row.low:.3f}–{row.high:.3f}", *values, *spent, style=style)
     console.print(table)
     if board.choice is not None:
         best = board.choice
@@ -39,6 +40,10 @@ def print_board(board: Board, console: Console) -> None:
         "The score is of single-fold models on images they have not seen. The submission averages the folds, which usually "
         "helps a little; the test set may differ a little."
     )
+    if any(row.std is not None for row in board.rows):
+        console.print(
+            "± is the standard deviation over the repeats: what another split of the same images would change."
+        )
     for note in board.notes:
         console.print(f"Note: {note}", style="yellow")
     for name, error in board.failures.items():
