@@ -21,7 +21,7 @@ RADIUS = 7  # cycles per picture
 KEPT = 24  # numbers per picture
 FAINT = 2.0  # grey values of contrast below which a picture counts as blank, softly
 SHIFTS = 4  # pixels of the small picture by which two may be apart
-_SHRINK = 0.02  # of the mean variance, added to every direction's so that none seems free of noise
+_SHRINK = 0.02  # of the mean variance, added to every direction's so that none seems free of change
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,9 @@ def learn(greys: list[np.ndarray]) -> Projection:
     for change in kinds:
         moved = _invariants_of([change(grey, number) for number, grey in enumerate(greys)]) - plain
         within += moved.T @ moved / (len(kinds) * len(greys))
-    within += (_SHRINK * np.trace(within) / len(within) + 1e-6) * np.eye(len(within))
+    # Few copies leave directions in which by chance nothing changed, so the fewer they are the less they are trusted.
+    shrink = _SHRINK + len(within) / (len(kinds) * len(greys))
+    within += (shrink * np.trace(within) / len(within) + 1e-6) * np.eye(len(within))
     mean = plain.mean(axis=0)
     between = (plain - mean).T @ (plain - mean) / len(plain)
     count = len(within)

@@ -87,11 +87,11 @@ def _part(members: list[int], near: Mapping[int, set[int]], known: Mapping[Pair,
         kept = yield from _resembling(leader, members, known)
         asked = {leader}
         while len(asked) < REPRESENTATIVES and set(kept) - asked:
-            # Whoever lies farthest from the leader speaks for the rest; it goes itself where most disagree with it.
+            # Whoever lies farthest from the leader speaks for the rest; it goes itself unless most agree with it.
             far = max(set(kept) - asked, key=lambda member: (known[_pair(leader, member)], -member))
             asked.add(far)
             agreeing = yield from _resembling(far, kept, known)
-            outvoted = 2 * (len(agreeing) - 1) < len(kept) - 1
+            outvoted = 2 * (len(agreeing) - 1) <= len(kept) - 1
             kept = [member for member in kept if member != far] if outvoted else agreeing
         kept = next(group for group in connected(kept, near) if leader in group)
         groups.append(kept)
