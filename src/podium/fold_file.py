@@ -171,7 +171,8 @@ def _read(path: Path) -> tuple[dict[str, str], list[tuple[int, dict[str, str]]]]
             found = ",".join(header) or "nothing"
             wanted = ",".join(columns(sum(key.startswith("fold") for key in header)))
             raise UserError(
-                f"{path}: line {skipped + 1}: expected the columns {wanted}, of which id and fold are enough, found {found}; correct the line"
+                f"{path}: line {skipped + 1}: expected the columns {wanted}, of which id and fold are enough, found "
+                f"{found}; correct the line"
             )
         for fields in reader:
             if not fields:
