@@ -487,7 +487,10 @@ def test_hand_made_files_are_accepted(tmp_path, content):
             ROWS.replace("fold,", "part,"),
             "line 1: expected the columns id,group,stratum,fold,reason, of which id and fold are enough, found id,group,st",
         ),
-        ("", "line 1: expected the columns id,group,stratum,fold,reason, of which id and fold are enough, found nothing"),
+        (
+            "",
+            "line 1: expected the columns id,group,stratum,fold,reason, of which id and fold are enough, found nothing",
+        ),
         (HEAD, "line 3: expected the columns"),
         (b"\xff\xfe\x00", "cannot be read as text"),
         (
