@@ -442,4 +442,7 @@ def test_pairs_that_cannot_be_copies() -> None:
     pictures = Pictures.of([ragged([*clouds(35, 1, 1, 32, 64), *clouds(36, 1, 1, 32, 32)])])
     found = compare(pictures, np.array([0]), np.array([1]), np.array([0]))
     assert np.isinf(found.residual).all() and not found.copies(100).any()
+    colours = Pictures.of([ragged([*noise(37, 2, 3, 32)])])  # of one shape, but nothing in them correlates
+    found = compare(colours, np.array([0]), np.array([1]), np.array([0]))
+    assert np.isinf(found.residual).all() and not found.copies(100).any()
     assert near_compare.Likeness.none(0).copies().shape == (0,)

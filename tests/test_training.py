@@ -409,7 +409,7 @@ def test_it_can_learn_labels_by_heart(tmp_path, tiny):
     targets = Ragged.stack(labels.astype(np.uint8).reshape(-1, 1, 1, 1), ids)
     part = Part("train", Ragged.stack(images.astype(np.uint8), ids), targets, "0")
     folds = Folds(ids, np.arange(24), np.full(24, ""), np.arange(24) // 12, np.full(24, ""), "", 2)
-    changes = {"task": "classification", "classes": ["left", "middle", "right"], "unscored": None}
+    changes = {"task": "classification", "classes": ["left", "middle", "right"], "unscored": None, "submission": None}
     raw = tiny.competition.model_dump(mode="json") | changes | {"metric": {"name": "accuracy"}}
     competition = Competition.model_validate(raw)
     recipe = Recipe.model_validate(

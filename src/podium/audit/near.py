@@ -27,7 +27,7 @@ BOUND = 20.0
 ALIKE = 0.7
 """Correlation of two pictures faded and blurred, below which they are not compared; copies stay above 0.9."""
 _ROUNDS = 3  # of joining groups of one picture
-_CLOSE = 0.03  # by which the second best orientation may be less alike and still be tried
+_CLOSE = 0.02  # by which the second best orientation may be less alike and still be tried
 _LEARNT = 1500  # pictures from which the descriptors are learnt
 _SCANNED = 256  # pictures read at once
 _MEASURED = 20_000  # pairs whose orientation is found at once

@@ -49,8 +49,16 @@ def _line(x: np.ndarray, y: np.ndarray, weight: np.ndarray, tile: int) -> tuple[
 
 def tiles(values: np.ndarray, size: int = 4) -> np.ndarray:
     """Means (..., i, j) over tiles of ``size`` × ``size`` pixels of (..., h, w); what is left at the end belongs to none."""
-    *lead, height, width = values.shape
+    height, width = values.shape[-2:]
     tall, wide = max(1, height // size), max(1, width // size)
     high, broad = height // tall, width // wide
-    cut = values[..., : tall * high, : wide * broad].reshape(*lead, tall, high, wide, broad)
-    return np.asarray(cut.mean(axis=(-3, -1)))
+    # Sums of strided views are many times faster than a mean over two short axes.
+    rows = _add([values[..., step : tall * high : high, :] for step in range(high)])
+    return _add([rows[..., step : wide * broad : broad] for step in range(broad)]) / (high * broad)
+
+
+def _add(parts: list[np.ndarray]) -> np.ndarray:
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total

@@ -42,6 +42,8 @@ COLOUR = 6.0
 _SLOPES = (0.5, 2.0)  # contrast of a copy, in that of the original
 _ASPECT = 1.03  # ratio of height to width may differ by so much where sizes differ
 _WORTH = 0.5  # plain correlation at the best shift below which the rest is not looked at
+_ROUGH = 8.0  # grey values by which tiles may differ in the mean square, and areas by three times as many; copies
+# whose colours are clipped reach 5 and 14
 _FLOOR = 0.05  # share of JPEG's error below which nothing counts as evidence
 _BLOCK = 1 << 20  # pixels compared at once per thread
 _STEPS = np.array(
@@ -153,32 +155,13 @@ def _compare_block(
 ) -> Likeness:
     """Compare pairs of one common size."""
     out = Likeness.none(len(first))
-    ours = _stack([pictures.read(row, size) for row in first.tolist()])
-    pairs = list(zip(second.tolist(), orientation.tolist(), strict=True))
-    theirs = _stack([pictures.read(row, size, turned) for row, turned in pairs])
-    if ours.shape[1] != theirs.shape[1]:
-        ours, theirs = luma(ours)[:, None], luma(theirs)[:, None]
-    down, right, plain = best_shift(luma(ours), luma(theirs), reach)
-    for i, (row, turned) in enumerate(pairs):
-        # A picture that was averaged down moved by parts of a pixel: it is moved back before it is averaged.
-        stored = pictures.raw(row).shape[1:][:: -1 if TURNS[turned][0] else 1]
-        scale = (stored[0] / size[0], stored[1] / size[1])
-        offset = (round(down[i] * scale[0]), round(right[i] * scale[1]))
-        if plain[i] >= _WORTH and max(scale) > 1 and offset != (0, 0):
-            moved = pictures.read(row, size, turned, offset)
-            theirs[i] = moved if len(moved) == theirs.shape[1] else luma(moved)[None]
-            down[i] = right[i] = 0
-    worth = np.flatnonzero(plain >= _WORTH)
+    worth, ours, theirs = _lay_over(pictures, first, second, orientation, size, reach)
     if len(worth) == 0:
         return out
-    height, width = size
-    tall, wide = margin(height, reach), margin(width, reach)
-    inner = (height - 2 * tall, width - 2 * wide)
-    ours = ours[worth, :, tall : height - tall, wide : width - wide]
-    tops, lefts = np.rint(down).astype(int) + tall, np.rint(right).astype(int) + wide
-    theirs = np.stack(
-        [theirs[i, :, tops[i] : tops[i] + inner[0], lefts[i] : lefts[i] + inner[1]] for i in worth.tolist()]
-    )
+    rough = _roughly(ours, theirs, reach)
+    worth, ours, theirs = worth[rough], ours[rough], theirs[rough]
+    if len(worth) == 0:
+        return out
     found = _differ(ours, theirs)
     # Clipping can only be taken out from the side that was not clipped, so a pair that fails is tried the other way.
     failed = np.flatnonzero(~found.copies())
@@ -188,6 +171,52 @@ def _compare_block(
         found.put(failed[better], back, better)
     out.put(worth, found)
     return out
+
+
+def _lay_over(
+    pictures: Pictures,
+    first: np.ndarray,
+    second: np.ndarray,
+    orientation: np.ndarray,
+    size: tuple[int, int],
+    reach: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs that correlate at all, and the part (C, h, w) that both pictures of each have in common."""
+    ours = _stack([pictures.read(row, size) for row in first.tolist()])
+    pairs = list(zip(second.tolist(), orientation.tolist(), strict=True))
+    theirs = _stack([pictures.read(row, size, turned) for row, turned in pairs])
+    if ours.shape[1] != theirs.shape[1]:
+        ours, theirs = luma(ours)[:, None], luma(theirs)[:, None]
+    down, right, plain = best_shift(luma(ours), luma(theirs), reach)
+    worth = np.flatnonzero(plain >= _WORTH)
+    for i in worth.tolist():
+        # A picture that was averaged down moved by parts of a pixel: it is moved back before it is averaged.
+        row, turned = pairs[i]
+        stored = pictures.raw(row).shape[1:][:: -1 if TURNS[turned][0] else 1]
+        scale = (stored[0] / size[0], stored[1] / size[1])
+        offset = (round(down[i] * scale[0]), round(right[i] * scale[1]))
+        if max(scale) > 1 and offset != (0, 0):
+            moved = pictures.read(row, size, turned, offset)
+            theirs[i] = moved if len(moved) == theirs.shape[1] else luma(moved)[None]
+            down[i] = right[i] = 0
+    tall, wide = margin(size[0], reach), margin(size[1], reach)
+    height, width = size[0] - 2 * tall, size[1] - 2 * wide
+    common = np.empty((len(worth), ours.shape[1], height, width), np.float32)
+    for place, i in enumerate(worth.tolist()):
+        top, left = round(down[i]) + tall, round(right[i]) + wide
+        common[place] = theirs[i, :, top : top + height, left : left + width]
+    return worth, ours[worth, :, tall : tall + height, wide : wide + width], common
+
+
+def _roughly(first: np.ndarray, second: np.ndarray, reach: int) -> np.ndarray:
+    """bool (n,): pairs that agree in brightness within wide limits when seen from afar, which is quickly told."""
+    near, far = (tiles(luma(pixels))[:, None] for pixels in (first, second))
+    agree = np.zeros(len(first), bool)
+    for one, other in ((near, far), (far, near)):
+        left = unexplained(one, other, tile=1)[1]
+        spots = np.abs(_neighbours(left[:, 0])).max(axis=(1, 2))
+        agree |= (np.mean(left * left, axis=(1, 2, 3)) <= (_ROUGH * reach) ** 2) & (spots <= 3 * _ROUGH * reach)
+    return agree
 
 
 def _stack(pixels: list[np.ndarray]) -> np.ndarray:
@@ -203,9 +232,8 @@ def _differ(first: np.ndarray, second: np.ndarray) -> Likeness:
 
     count, channels, height, width = first.shape
     slope, left = unexplained(first, second)
-    left /= np.clip(slope, *_SLOPES).clip(max=1)[
-        :, None, None, None
-    ]  # in the grey values of the one with more contrast
+    # In the grey values of the picture with more contrast, lest a faint one count as near to everything.
+    left /= np.clip(slope, *_SLOPES).clip(max=1)[:, None, None, None]
     grey = luma(left)
     steps = tolerance(height, width)
     ours, theirs, rest = (dctn(plane, axes=(1, 2), norm="ortho") / steps for plane in (luma(first), luma(second), grey))
@@ -238,7 +266,11 @@ def _differ(first: np.ndarray, second: np.ndarray) -> Likeness:
 
 def _areas(values: np.ndarray) -> np.ndarray:
     """Means (..., i, j) over areas of 8 × 8 pixels that overlap by half, of (..., h, w); smaller where h or w are."""
-    means = tiles(values)
+    return _neighbours(tiles(values))
+
+
+def _neighbours(means: np.ndarray) -> np.ndarray:
+    """Means over every two rows and two columns that are neighbours."""
     if means.shape[-2] > 1:
         means = (means[..., 1:, :] + means[..., :-1, :]) / 2
     return (means[..., 1:] + means[..., :-1]) / 2 if means.shape[-1] > 1 else means

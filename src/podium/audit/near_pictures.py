@@ -42,8 +42,8 @@ def luma(pixels: np.ndarray) -> np.ndarray:
     if pixels.shape[-3] == 1:
         return pixels[..., 0, :, :]
     if pixels.shape[-3] == 3:
-        red, green, blue = (pixels[..., i, :, :] * _LUMA[i] for i in range(3))
-        return red + green + blue
+        *lead, channels, height, width = pixels.shape
+        return np.asarray(_LUMA @ pixels.reshape(*lead, channels, height * width)).reshape(*lead, height, width)
     return pixels.mean(axis=-3)
 
 

@@ -43,11 +43,13 @@ def best_shift(first: np.ndarray, second: np.ndarray, reach: int) -> tuple[np.nd
 
 
 def _box_sums(values: np.ndarray, box: tuple[int, ...]) -> np.ndarray:
-    """Sums over every box inside (n, h, w) values, float64."""
-    total = np.zeros((len(values), values.shape[1] + 1, values.shape[2] + 1))
-    np.cumsum(np.cumsum(values, axis=1, dtype=np.float64), axis=2, out=total[:, 1:, 1:])
-    h, w = box
-    return total[:, h:, w:] - total[:, :-h, w:] - total[:, h:, :-w] + total[:, :-h, :-w]
+    """Sums over every box inside (n, h, w) values, float64; from one box to the next only its ends change."""
+    for axis, length in ((1, box[0]), (2, box[1])):
+        start, end = np.split(values, [length], axis=axis)
+        leaving = start.take(np.arange(end.shape[axis]), axis=axis)
+        first = start.sum(axis=axis, keepdims=True, dtype=np.float64)
+        values = np.concatenate([first, end.astype(np.float64) - leaving], axis=axis).cumsum(axis=axis)
+    return values
 
 
 def _vertex(line: np.ndarray, peak: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from podium.audit.screen import Link, Screening, join, screen
 from podium.audit.shift import TestLike, shift
 from podium.config import Competition
 from podium.config_preprocess import Standardise, Step
+from podium.cores import cores
 from podium.data.fit import is_labels
 from podium.data.part import Dataset, Part
 from podium.store import write_json
@@ -204,6 +206,8 @@ def _pictures(
         },
     }
     written = []
+    pool = ThreadPoolExecutor(cores())  # packing the sheets is most of the work, and holds no lock
+    waiting = []
     for kind in (
         "dropped",
         "outliers",
@@ -218,7 +222,9 @@ def _pictures(
         items = sheets.get(kind, [])[:SHOWN]
         if items:
             rows = [row[name] for name, _ in items]
-            gallery(folder / f"{kind}.png", train.images, rows, [text for _, text in items], targets=targets)
+            captions = [text for _, text in items]
+            path = folder / f"{kind}.png"
+            waiting.append(pool.submit(gallery, path, train.images, rows, captions, targets=targets))
             written.append(f"{kind}.png")
     if leaks and test is not None:
         pairs = leaks[:SHOWN]
@@ -229,6 +235,9 @@ def _pictures(
             [f"{link.first} = test {link.second}" for link in pairs],
         )
         written.append("leaks.png")
+    with pool:
+        for sheet in waiting:
+            sheet.result()
     (folder / "preprocessing.png").unlink(missing_ok=True)
     if competition.preprocess:
         _show_steps(competition.preprocess, train, screening, folder / "preprocessing.png")
