@@ -122,10 +122,19 @@ cause_in() {
     fi
 }
 
+# Succeeds where $1 holds things, none of which marks an environment. One listing decides: another start may be putting
+# its lock there at this moment, and two looks would see a folder without a lock and then one with something in it.
+is_foreign() {
+    local held
+    if [[ -e $1 && ! -d $1 ]]; then return 0; fi
+    held=$(ls -A -- "$1" 2>/dev/null) || return 1 # not there
+    [[ -n $held ]] && ! grep -qxE 'podium\.(lock|stamp)|pyvenv\.cfg' <<<"$held"
+}
+
 # Makes or completes the environment $1. One start at a time; what is half-made there is made anew.
 make_environment() {
     local venv=$1 stamp=$1/podium.stamp log=$1/install.log state="" base version began=$SECONDS
-    if [[ -e $venv && ! -e $stamp && ! -e $venv/podium.lock && ! -e $venv/pyvenv.cfg && -n $(ls -A -- "$venv") ]]; then
+    if is_foreign "$venv"; then
         fail "$venv is there and is no virtual environment: move it away, or name another folder in PODIUM_VENV"
     fi
     { mkdir -p -- "$venv" && exec 9>>"$venv/podium.lock"; } 2>/dev/null ||
@@ -144,7 +153,8 @@ make_environment() {
         state=$(<"$stamp")
         if [[ $state == installing ]]; then say "the installation in $venv was interrupted; doing it again"; fi
         if [[ $state == installing || -z $version || (-n $state && $state != *" python $version "*) ]]; then
-            find "$venv/" -mindepth 1 -maxdepth 1 ! -name podium.lock -exec rm -rf -- {} +
+            echo installing >"$stamp" # stays to the last: without it this could pass for the user's own environment
+            find "$venv/" -mindepth 1 -maxdepth 1 ! -name podium.lock ! -name podium.stamp -exec rm -rf -- {} +
             version="" state=""
         fi
     elif [[ -n $version ]] && ! in_range "$version"; then

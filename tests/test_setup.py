@@ -230,6 +230,17 @@ def test_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "precious").iterdir()] == ["thesis.txt"]
 
 
+def test_a_lock_that_appears_between_two_looks_marks_an_environment(tmp_path: Path) -> None:
+    checkout = make_checkout(tmp_path / "checkout")
+    (checkout / "requirements.txt").write_text("")
+    (checkout / ".venv").mkdir()
+    # Every listing finds that another start has just put its lock there.
+    script = f'touch "{checkout}/.venv/podium.lock"\nexec {shutil.which("ls")} "$@"'
+    path = f"{fake_python(tmp_path / 'tools', script, name='ls')}:{os.environ['PATH']}"
+    done = start(checkout / "run_cv.sh", "mars", PATH=path)
+    assert (done.returncode, json.loads(done.stdout)["exe"]) == (0, str(checkout / ".venv" / "bin" / "python"))
+
+
 def test_active_environment_that_satisfies_is_used(tmp_path: Path) -> None:
     checkout = make_checkout(tmp_path / "checkout")
     versions = {"torch": "2.9.0a0+vendor", "numpy": "2.0.2", "ttach": "0.0.3"}
