@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import threading
+import time
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +24,15 @@ from podium.config import Competition, NetSettings
 from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.data.ragged import Ragged, index_of
-from podium.inference import predict
-from podium.inference.predict import load, predict_batch, predict_to
+from podium.errors import UserError
+from podium.inference import predict, volume
+from podium.inference.at_once import AtOnce
+from podium.inference.predict import batch_size, load, predict_batch, predict_to
+from podium.inference.stream import WAITING, ahead, behind
 from podium.inference.views import turn, turn_back
+from podium.inference.volume import Volume
 from podium.training.machine import Machine
+from podium.training.memory import out_of_memory
 
 ALL = ("identity", "hflip", "vflip", "rot180")
 MACHINE = Machine("cpu", "a test", 1, "fp32")
@@ -48,6 +58,11 @@ def random_nets(tiny: Tiny, count: int) -> list[nets.Model]:
         torch.manual_seed(seed)
         made.append(nets.build(tiny.recipe.net, tiny.competition.task, 1, 4, [0.4], [0.2]).eval())
     return made
+
+
+def go_at_once(monkeypatch: pytest.MonkeyPatch, images: int, size: tuple[int, int] = SIZE) -> None:
+    """So many images and views of that size go through a net at once."""
+    monkeypatch.setitem(predict.PIXELS, "cpu", images * size[0] * size[1])
 
 
 # ---------------------------------------------------------------- views
@@ -139,7 +154,7 @@ def test_a_volume_holds_probabilities_by_id_with_an_empty_unscored_channel(tiny,
 def test_how_many_go_through_at_once_does_not_matter(tiny, tmp_path, monkeypatch):
     volumes = []
     for size in (2, 6, 32):
-        monkeypatch.setitem(predict.AT_ONCE, "cpu", size)
+        go_at_once(monkeypatch, size)
         path = tmp_path / f"{size}.npy"
         predict_to(
             path,
@@ -167,39 +182,148 @@ class Counted:
         return self.model(x)
 
 
-def test_a_killed_prediction_goes_on_from_its_last_flush(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "FLUSH_SECONDS", -1.0)
-    monkeypatch.setitem(predict.AT_ONCE, "cpu", 2)
-    models = random_nets(tiny, 1)
+class Killed:
+    """A net that is interrupted after ``images``, once the ``rows`` that they are of are flushed to ``path``."""
 
-    def work(path: Path, net: Any, emit: Any = lambda event: None) -> None:
-        predict_to(path, [net], tiny.competition, tiny.dataset.test, np.arange(7), SAME, ["identity"], MACHINE, emit)
+    def __init__(
+        self, model: nets.Model, path: Path, images: int, rows: int, error: type[BaseException] = Stop
+    ) -> None:
+        self.model, self.last, self.rows, self.error, self.images = model, images, rows, error, 0
+        self.progress = path.with_suffix(".partial.json")
 
-    def stop(event: dict[str, Any]) -> None:
-        assert event["event"] == "predict" and event["of"] == 7
-        if event["rows"] == 4:
-            raise Stop
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self.images == self.last:
+            await_rows(self.progress, self.rows)
+            raise self.error
+        self.images += len(x)
+        return self.model(x)
 
-    work(tmp_path / "whole.npy", models[0])
+
+def await_rows(progress: Path, rows: int) -> None:
+    """Wait until so many rows are flushed."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if progress.exists() and json.loads(progress.read_text())["rows"] >= rows:
+            return
+        time.sleep(0.001)
+    raise AssertionError(f"{progress} never came to {rows} rows")
+
+
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
+@pytest.mark.parametrize("after", [b"", b"written after the last flush"])
+def test_a_killed_prediction_goes_on_from_its_last_flush(tiny, tmp_path, monkeypatch, error, after):
+    monkeypatch.setattr(volume, "FLUSH_SECONDS", -1.0)
+    go_at_once(monkeypatch, 2)
+    model = random_nets(tiny, 1)[0]
+
+    def work(path: Path, net: Any) -> None:
+        predict_to(path, [net], tiny.competition, tiny.dataset.test, np.arange(7), SAME, ["identity"], MACHINE)
+
+    work(tmp_path / "whole.npy", model)
     (tmp_path / "killed").mkdir()
     path = tmp_path / "killed" / "p.npy"
-    with pytest.raises(Stop):
-        work(path, models[0], stop)
+    with pytest.raises(error):
+        work(path, Killed(model, path, 4, 4, error))
     assert not path.exists() and not index_of(path).exists()
-    rest = Counted(models[0])
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("read", "write"))]
+    with (path.parent / "p.partial.npy").open("ab") as file:
+        file.write(after)
+    rest = Counted(model)
     work(path, rest)
     assert rest.images == 3
     assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()
     assert sorted(file.name for file in path.parent.iterdir()) == ["p.index.npz", "p.npy"]
 
 
-@pytest.mark.parametrize("left_over", ["nothing", "shorter", "damaged"])
+def test_progress_is_told_by_the_callers_thread_and_its_errors_come_back(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(volume, "FLUSH_SECONDS", -1.0)
+    go_at_once(monkeypatch, 2)
+    path, model, events = tmp_path / "p.npy", random_nets(tiny, 1)[0], []
+
+    class Waiting(Counted):
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            if self.images:
+                await_rows(path.with_suffix(".partial.json"), self.images)
+            return super().__call__(x)
+
+    def emit(event: dict[str, Any]) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        events.append(event)
+
+    def work(emit: Any) -> None:
+        part, views = tiny.dataset.test, ["identity"]
+        predict_to(path, [Waiting(model)], tiny.competition, part, np.arange(7), SAME, views, MACHINE, emit)
+
+    work(emit)
+    rows = [event["rows"] for event in events]
+    assert rows and rows == sorted(set(rows)) and set(rows) <= {2, 4, 6}
+    assert all(event["event"] == "predict" and event["of"] == 7 and event["left"] > 0 for event in events)
+
+    def stop(event: dict[str, Any]) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        work(stop)
+
+
+def test_a_full_disk_is_told_and_what_was_flushed_is_kept(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(volume, "FLUSH_SECONDS", -1.0)
+    go_at_once(monkeypatch, 2)
+    path, model = tmp_path / "p.npy", random_nets(tiny, 1)[0]
+
+    def work(net: Any) -> None:
+        predict_to(path, [net], tiny.competition, tiny.dataset.test, np.arange(7), SAME, ["identity"], MACHINE)
+
+    work(model)
+    wanted = path.read_bytes()
+    path.unlink()
+    real, written = Volume._write, []
+
+    def write(self: Volume, content: Any) -> None:
+        written.append(content)
+        if len(written) == 4:  # the header and two batches had room
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Volume, "_write", write)
+        with pytest.raises(UserError, match=r"p\.npy: cannot be written \(No space left on device\); free space"):
+            work(model)
+    assert len(written) == 4  # nothing came after what failed, or it would lie in its place
+    rest = Counted(model)
+    work(rest)
+    assert rest.images == 3 and path.read_bytes() == wanted
+
+
+def test_what_is_written_is_the_mean_rounded_to_float16(tiny, tmp_path):
+    models, part = random_nets(tiny, 2), tiny.dataset.test
+    predict_to(tmp_path / "p.npy", models, tiny.competition, part, np.arange(7), SAME, ALL, MACHINE)
+    wanted = np.zeros((7, 5, *SIZE), np.float16)
+    wanted[:, 1:] = predict_batch(models, torch.from_numpy(part.images.stacked), ALL, MACHINE).numpy()
+    np.save(tmp_path / "wanted.npy", wanted.reshape(-1))
+    assert (tmp_path / "p.npy").read_bytes() == (tmp_path / "wanted.npy").read_bytes()
+
+
+def test_a_volume_takes_only_what_belongs_there_next(tmp_path):
+    with pytest.raises(ValueError, match="takes 12 float16 values next, not 6 float16"):
+        Volume(tmp_path / "a.npy", np.array([[1, 3, 4], [1, 2, 3]]), np.array(["a", "b"])).append(np.ones(6, "f2"), 1)
+    with pytest.raises(ValueError, match="not 12 float32"):
+        Volume(tmp_path / "b.npy", np.array([[1, 3, 4]]), np.array(["a"])).append(np.ones(12, "f4"), 1)
+    with pytest.raises(ValueError, match="0 of 1 rows were written"):
+        Volume(tmp_path / "c.npy", np.array([[1, 3, 4]]), np.array(["a"])).finish()
+
+
+@pytest.mark.parametrize("left_over", ["nothing", "other", "shorter", "damaged"])
 def test_progress_without_its_volume_is_never_believed(tiny, tmp_path, monkeypatch, left_over):
-    monkeypatch.setitem(predict.AT_ONCE, "cpu", 2)
+    go_at_once(monkeypatch, 2)
     path, partial = tmp_path / "p.npy", tmp_path / "p.partial.npy"
     (tmp_path / "p.partial.json").write_text(json.dumps({"rows": 4}))
-    if left_over == "shorter":
+    if left_over == "other":
         np.save(partial, np.zeros(10, np.float16))
+    elif left_over == "shorter":
+        np.save(partial, np.zeros(7 * 5 * SIZE[0] * SIZE[1], np.float16))
+        with partial.open("r+b") as file:
+            file.truncate(partial.stat().st_size // 2)
     elif left_over == "damaged":
         partial.write_bytes(b"\x93NUMPY")
 
@@ -250,7 +374,7 @@ def fits(sizes: list[tuple[int, int]]) -> list[Fit]:
 
 @pytest.mark.parametrize("fit", fits(SIZES), ids=lambda fit: f"{fit.how}-{fit.size[0]}")
 def test_every_image_has_probabilities_of_its_own_size(tiny, tmp_path, monkeypatch, fit):
-    monkeypatch.setitem(predict.AT_ONCE, "cpu", 4)  # pieces of one image go through the net in several batches
+    go_at_once(monkeypatch, 4, fit.size)  # pieces of one image go through the net in several batches
     models, views = random_nets(tiny, 2), ("identity", "vflip")
     part, rows = of_sizes(SIZES), np.array([6, 0, 3, 1, 2, 5])
     predict_to(tmp_path / "p.npy", models, tiny.competition, part, rows, fit, views, MACHINE)
@@ -280,27 +404,25 @@ def test_an_image_that_fills_the_frame_is_predicted_as_without_padding(tiny, tmp
     np.testing.assert_allclose(Ragged.open(tmp_path / "p.npy")[0], Ragged.open(tmp_path / "same.npy")[0], atol=1e-3)
 
 
-def test_a_killed_prediction_of_several_sizes_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "FLUSH_SECONDS", -1.0)
-    monkeypatch.setitem(predict.AT_ONCE, "cpu", 2)
-    part, model, fit = of_sizes(SIZES), random_nets(tiny, 1)[0], Fit((16, 24), "resize")
+@pytest.mark.parametrize("fit", fits(SIZES), ids=lambda fit: f"{fit.how}-{fit.size[0]}")
+def test_a_killed_prediction_of_several_sizes_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch, fit):
+    monkeypatch.setattr(volume, "FLUSH_SECONDS", -1.0)
+    go_at_once(monkeypatch, 2, fit.size)
+    part, model = of_sizes(SIZES), random_nets(tiny, 1)[0]
 
-    def work(path: Path, net: Any, emit: Any = lambda event: None) -> None:
-        predict_to(path, [net], tiny.competition, part, np.arange(7), fit, ["identity"], MACHINE, emit)
+    def work(path: Path, net: Any) -> None:
+        predict_to(path, [net], tiny.competition, part, np.arange(7), fit, ["identity"], MACHINE)
 
-    def stop(event: dict[str, Any]) -> None:
-        if event["rows"] == 4:
-            raise Stop
-
-    work(tmp_path / "whole.npy", model)
+    rows = 1 if fit.how == "tiles" else 2  # one image's tiles are a batch already
+    whole, pieces = Counted(model), fit.count(part, np.arange(rows))
+    work(tmp_path / "whole.npy", whole)
     with pytest.raises(Stop):
-        work(tmp_path / "killed.npy", model, stop)
+        work(tmp_path / "killed.npy", Killed(model, tmp_path / "killed.npy", pieces, rows))
     rest = Counted(model)
     work(tmp_path / "killed.npy", rest)
-    assert rest.images == 3
-    whole, killed = Ragged.open(tmp_path / "whole.npy"), Ragged.open(tmp_path / "killed.npy")
-    np.testing.assert_allclose(killed.values.astype(np.float32), whole.values.astype(np.float32), atol=1e-3)
-    assert killed.shapes.tolist() == whole.shapes.tolist() and killed.ids.tolist() == whole.ids.tolist()
+    assert whole.images == fit.count(part, np.arange(7)) and rest.images == whole.images - pieces
+    for name in ("npy", "index.npz"):
+        assert (tmp_path / f"killed.{name}").read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -358,3 +480,191 @@ def test_labels_have_one_answer_per_class_and_image(tmp_path, how):
             each = (model(x).softmax(1) + model(x.flip(-1)).softmax(1)) / 2
         np.testing.assert_allclose(found.astype(np.float32), each.mean(0).numpy(), atol=1e-3)
     assert len({tuple(answer.flatten()) for answer in volume}) == 3
+
+
+# ---------------------------------------------------------------- reading ahead, writing behind
+
+
+def test_items_come_in_order_and_few_are_read_ahead():
+    asked: list[int] = []
+
+    def read(i: int) -> int:
+        asked.append(i)
+        return i * i
+
+    with ahead(read, range(50)) as items:
+        for i, item in enumerate(items):
+            assert item == i * i
+            assert len(asked) <= i + 1 + WAITING
+    assert len(asked) == 50
+
+
+def test_a_reading_error_comes_where_its_item_would_have():
+    failure, seen = Stop("at 5"), []
+
+    def read(i: int) -> int:
+        if i == 5:
+            raise failure
+        return i
+
+    with pytest.raises(Stop) as raised, ahead(read, range(50)) as items:
+        for item in items:
+            seen.append(item)
+    assert raised.value is failure and seen == [0, 1, 2, 3, 4]
+
+
+def test_items_are_written_in_order_and_few_wait():
+    put_so_far, written, waiting = 0, [], []
+
+    def write(i: int) -> None:
+        time.sleep(0.002)
+        waiting.append(put_so_far - len(written))
+        written.append(i)
+
+    with behind(write) as put:
+        for i in range(30):
+            put(i)
+            put_so_far = i + 1
+    assert written == list(range(30))
+    assert max(waiting) <= WAITING + 2  # those, the one being written, and one put just now
+
+
+def test_nothing_is_written_after_a_writing_error():
+    failure, written = Stop("at 2"), []
+
+    def write(i: int) -> None:
+        if i == 2:
+            raise failure
+        written.append(i)
+
+    with pytest.raises(Stop) as raised, behind(write) as put:
+        for i in range(4):  # too few for put itself to wait: the error comes at the end
+            put(i)
+    assert raised.value is failure and written == [0, 1]
+
+
+def test_an_image_that_does_not_fit_is_told_as_it_is_however_late_it_is_read(tiny, tmp_path, monkeypatch):
+    go_at_once(monkeypatch, 1, (16, 32))
+    part, fit = of_sizes([(16, 32), (9, 9), (17, 32)]), Fit((16, 32), "pad")
+    with pytest.raises(UserError, match="id 'p2': is 17 x 32"):
+        net = random_nets(tiny, 1)
+        predict_to(tmp_path / "p.npy", net, tiny.competition, part, np.arange(3), fit, ["identity"], MACHINE)
+
+
+# ---------------------------------------------------------------- memory
+
+
+class Narrow:
+    """A net that runs out of memory above ``limit`` images at once, and sees that nothing held on to what was too much."""
+
+    def __init__(self, model: nets.Model, limit: int, error: Exception) -> None:
+        self.model, self.limit, self.error, self.sizes = model, limit, error, []
+        self.too_much: weakref.ref[torch.Tensor] | None = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.too_much is None or self.too_much() is None
+        self.sizes.append(len(x))
+        if len(x) > self.limit:
+            self.too_much = weakref.ref(x)
+            raise type(self.error)(*self.error.args)
+        return self.model(x)
+
+
+CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+CPU = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+)
+
+
+@pytest.mark.parametrize("error", [CUDA, CPU], ids=["cuda", "cpu"])
+@pytest.mark.parametrize(
+    ("limit", "sizes", "said"),
+    [
+        (6, [16, 8, 4, 4, 4, 4, 4, 4, 4], "memory ran out while predicting 4 images at once: 2 go through"),
+        (4, [16, 8, 4, 4, 4, 4, 4, 4, 4], "memory ran out while predicting 4 images at once: 2 go through"),
+        (1, [16, 8, 4] + [1] * 28, "memory ran out while predicting 4 images at once: 2 go through"),
+    ],
+)
+def test_fewer_images_go_at_once_where_memory_does_not_suffice(tiny, tmp_path, monkeypatch, error, limit, sizes, said):
+    go_at_once(monkeypatch, 16)
+    model, events = random_nets(tiny, 1)[0], []
+
+    def work(path: Path, net: Any) -> np.ndarray:
+        part = tiny.dataset.test
+        predict_to(path, [net], tiny.competition, part, np.arange(7), SAME, ALL, MACHINE, events.append)
+        return Ragged.open(path).stacked.astype(np.float32)
+
+    wanted, narrow = work(tmp_path / "whole.npy", model), Narrow(model, limit, error)
+    np.testing.assert_allclose(work(tmp_path / "p.npy", narrow), wanted, atol=1e-3)
+    assert narrow.sizes == sizes
+    assert [event["event"] for event in events] == ["note"] and events[0]["text"].startswith(said)
+
+
+def test_one_view_of_one_image_that_is_too_much_is_told_with_the_way_out(tiny, tmp_path, monkeypatch):
+    narrow = Narrow(random_nets(tiny, 1)[0], 0, CUDA)
+    with pytest.raises(UserError, match=r"one image of 16 x 32 under one view .* memory of a test; .* data.fit.size"):
+        predict_to(tmp_path / "p.npy", [narrow], tiny.competition, tiny.dataset.test, np.arange(7), SAME, ALL, MACHINE)
+    assert narrow.sizes == [28, 12, 4, 1]
+
+
+def test_other_errors_of_a_net_are_not_taken_for_memory(tiny, tmp_path):
+    narrow = Narrow(random_nets(tiny, 1)[0], 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        predict_to(tmp_path / "p.npy", [narrow], tiny.competition, tiny.dataset.test, np.arange(7), SAME, ALL, MACHINE)
+    assert narrow.sizes == [28]
+
+
+def test_what_counts_as_out_of_memory():
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**48, dtype=torch.uint8)  # more than a process can address
+    assert out_of_memory(raised.value)
+    assert out_of_memory(CUDA) and out_of_memory(CPU) and out_of_memory(MemoryError())
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"))
+    assert not out_of_memory(RuntimeError("shapes do not fit")) and not out_of_memory(ValueError("out of memory"))
+
+
+def test_how_many_at_once_follows_from_their_pixels():
+    assert batch_size(["identity"], MACHINE) == 32 and batch_size(ALL, MACHINE) == 8
+    assert batch_size(ALL, MACHINE, 256 * 256) == 1 and batch_size(["identity"], MACHINE, 256 * 256) == 4
+    assert batch_size(["identity"], MACHINE, 28 * 28) == 334 and batch_size(ALL, MACHINE, 5000 * 5000) == 1
+    assert batch_size(ALL, replace(MACHINE, device="cuda"), 64 * 128) == 256
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_compiled_net_always_sees_the_same_number(dtype):
+    images = torch.from_numpy(of_sizes([(4, 6)] * 7, dtype).images.stacked)
+    for how, seen in (("on", [3, 3, 3]), ("off", [3, 3, 1])):
+        sizes = []
+
+        def predict_some(some: torch.Tensor, apart: bool, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(len(some))
+            return some.to(torch.float32) * 2
+
+        at_once = AtOnce(predict_some, 3, 1, replace(MACHINE, compile=how), lambda text: None)
+        assert torch.equal(torch.cat(list(at_once(images))), images.to(torch.float32) * 2)
+        assert sizes == seen
+
+
+def test_nets_are_called_as_they_were_compiled(tiny, tmp_path, monkeypatch):
+    model, machine, made = random_nets(tiny, 1)[0], replace(MACHINE, compile="on"), []
+
+    def fake(net: Any, on: Machine, note: Any) -> Counted:
+        assert net is model and on is machine
+        note("compiled")
+        made.append(Counted(net))
+        return made[0]
+
+    monkeypatch.setattr(predict, "compiled", fake)
+    events: list[dict[str, Any]] = []
+    predict_to(
+        tmp_path / "p.npy",
+        [model],
+        tiny.competition,
+        tiny.dataset.test,
+        np.arange(7),
+        SAME,
+        ["identity"],
+        machine,
+        events.append,
+    )
+    assert len(made) == 1 and made[0].images == 7 and events == [{"event": "note", "text": "compiled"}]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from podium.config import TrainSettings
-from podium.training.optim import Average, optimiser, rate
+from podium.training.optim import Average, clip, optimiser, rate
 
 CPU = torch.device("cpu")
 
@@ -114,3 +115,18 @@ def test_the_average_is_a_copy_of_its_own():
     assert torch.equal(average.state["weight"], before)
     average.update(0)
     assert not torch.equal(average.state["weight"], model.weight.detach())
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0, float("nan"), float("inf")])
+def test_gradients_are_clipped_as_torch_does(scale: float) -> None:
+    found = []
+    for how in (clip, torch.nn.utils.clip_grad_norm_):
+        generator = torch.Generator().manual_seed(0)
+        parameters = [nn.Parameter(torch.zeros(size)) for size in ((3, 4), (5,), (2, 2, 2))]
+        for parameter in parameters:
+            parameter.grad = torch.randn(parameter.shape, generator=generator) * scale
+        parameters.append(nn.Parameter(torch.zeros(2)))  # has no gradient
+        how(parameters, 1.0)
+        found.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
+    np.testing.assert_array_equal(found[0].numpy(), found[1].numpy())
+    clip([nn.Parameter(torch.zeros(2))], 1.0)

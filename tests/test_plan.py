@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from podium.config import Competition, Recipe
 from podium.config_file import load_competition, load_recipe
 from podium.jobs import Job, Site
-from podium.plan import Plan, Sizes, plan
+from podium.plan import Means, Plan, Sizes, plan
+from podium.speeds import Compiled, Speeds
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SITE = Site("mars", "/cache", "d" * 16, "e" * 16, "/folds.csv")
@@ -31,11 +33,29 @@ def _plan(
     folds: tuple[int, ...] = (0, 1, 2, 3, 4),
     sizes: Sizes = SIZES,
     changes: dict[str, Any] | None = None,
+    rates: dict[str, float | dict[int, float]] | None = None,
+    workers: int | None = 1,
+    devices: int = 1,
+    compiled: dict[str, Compiled] | None = None,
     **options: Any,
 ) -> Plan:
+    """rates: images per second that a recipe trains, or those of each worker by their number on one device."""
     competition, recipes = _mars(*overrides)
     competition = Competition.model_validate(competition.model_dump(mode="json") | (changes or {}))
-    return plan(competition, recipes, folds, site, sizes, Path("/runs"), "data", "folds", **options)
+    speeds = {
+        name: Speeds(
+            "bf16",
+            None,
+            rate if isinstance(rate, dict) else {1: rate},
+            predict=400.0,
+            memory=10**9,
+            capacity=24 * 10**9,
+            compiled=(compiled or {}).get(name),
+        )
+        for name, rate in (rates or {}).items()
+    }
+    means = Means(speeds, workers, devices, cores=8)
+    return plan(competition, recipes, folds, site, sizes, Path("/runs"), "data", "folds", means=means, **options)
 
 
 def test_the_graph_has_every_job_once_after_what_it_needs() -> None:
@@ -137,3 +157,83 @@ def test_workers_that_do_not_divide_the_jobs_leave_the_last_round_its_time() -> 
     rates = {"residual_unet": 10.0, "unet_resnet18": 0.1}
     assert _plan(budget=2000.0, workers=2, rates=rates).seconds == pytest.approx(1960 / 3, abs=0.1)
     assert _plan(budget=2000.0, workers=4, rates=rates).seconds == pytest.approx(1960 / 2, abs=0.1)
+
+
+# ---------------------------------------------------------------- filling the machine
+
+
+def both(rates: dict[int, float]) -> Any:
+    return {"residual_unet": rates, "unet_resnet18": rates}
+
+
+def test_the_workers_that_finish_first_are_chosen() -> None:
+    """Ten folds; on two workers five rounds, on four three, on eight two."""
+    even = {1: 100.0, 2: 50.0, 4: 25.0}
+    assert _plan(workers=None, rates=both(even)).workers == 1
+    # 5 / 55 and 3 / 34 are less than 10 / 100
+    better = {1: 100.0, 2: 55.0, 4: 34.0}
+    chosen = _plan(workers=None, rates=both(better))
+    assert chosen.workers == 4 and {job.site.threads for job in chosen.jobs} == {2}
+    # 1 % is noise
+    noise = {1: 100.0, 2: 50.5}
+    assert _plan(workers=None, rates=both(noise)).workers == 1
+    # what was not measured with both is not chosen, and what is asked for is done
+    assert _plan(workers=None, rates={"residual_unet": better, "unet_resnet18": 100.0}).workers == 1
+    assert _plan(workers=3, rates={}).workers == 3 and _plan(workers=None, rates={}).workers == 1
+
+
+def test_five_folds_do_not_go_well_with_two_workers() -> None:
+    """Three rounds at 0.55 of the speed take longer than five at full speed; six folds would take less."""
+    rates: Any = both({1: 100.0, 2: 55.0})
+    assert _plan(workers=None, rates=rates, folds=(0, 1, 2, 3)).workers == 2  # eight jobs
+    made = _plan(("train.min_epochs=5",), workers=None, budget=300.0, rates=rates)  # room for one recipe only
+    assert len(made.runs) == 1 and made.workers == 1 and made.seconds == pytest.approx((300 - 23) / 5, abs=0.1)
+
+
+def test_workers_stay_within_the_memory() -> None:
+    rates: Any = both({1: 100.0, 2: 90.0, 4: 80.0, 8: 50.0})
+    assert _plan(workers=None, rates=rates).workers == 4  # 10 jobs in 3 rounds at 80, in 2 at 50
+    assert _plan(workers=None, rates=rates, folds=(0, 1, 2, 3)).workers == 8
+    # 16.8 of the 24 GB, each worker with 1 GB and its images
+    six = Sizes(train=1000, test=0, input=5 * 10**6, output=1.0)
+    made = _plan(workers=None, rates=rates, sizes=six, folds=(0, 1, 2, 3))
+    assert made.workers == 2 and made.memory_bytes == 2 * 6 * 10**9
+
+
+def test_every_gpu_gets_a_worker() -> None:
+    rates: Any = both({1: 100.0})
+    assert _plan(workers=None, devices=5, rates=rates).workers == 5
+    assert _plan(workers=None, devices=4, rates=rates).workers == 4  # 3 rounds
+    shared: Any = both({1: 100.0, 2: 90.0})
+    assert _plan(workers=None, devices=5, rates=shared).workers == 10
+
+
+def test_a_training_is_compiled_where_that_pays_within_its_length() -> None:
+    made = Compiled(train=200.0, train_seconds=30.0, predict=800.0, predict_seconds=10.0)
+    rates: Any = {"residual_unet": 100.0}
+    sizes = Sizes(train=1000, test=10_000, input=1, output=1.0)
+
+    def compiles(*overrides: str, site: Site = SITE, **options: Any) -> dict[str, str]:
+        jobs = _plan(overrides, site, sizes=sizes, rates=rates, compiled={"residual_unet": made}, **options).jobs
+        return {job.kind: job.site.compile for job in jobs if job.recipe["name"] == "residual_unet"}
+
+    # 800 images an epoch: 7 epochs take 56 s, compiled 28 s and 30 to compile; 8 take 64 and 62. Of the predictions, 200
+    # images take half a second, 10,000 take 25, compiled 12.5 and 10 to compile
+    assert compiles("train.epochs=7") == {"train": "off", "oof": "off", "test": "on"}
+    assert compiles("train.epochs=8") == {"train": "on", "oof": "off", "test": "on"}
+    # with a budget: 60 s at 100 are as much as 30 s at 200
+    seconds = {budget: compiles(budget=budget)["train"] for budget in (10 * 59 / 0.99 + 22, 10 * 61 / 0.99 + 22)}
+    assert list(seconds.values()) == ["off", "on"]
+    assert set(compiles("train.epochs=8", site=replace(SITE, compile="off")).values()) == {"off"}
+    assert set(compiles("train.epochs=1", site=replace(SITE, compile="on")).values()) == {"on"}
+
+
+def test_what_was_measured_reaches_the_jobs_and_no_key() -> None:
+    rates: Any = {"residual_unet": 100.0}
+    made = _plan(rates=rates)
+    jobs = {job.name: job for job in made.jobs}
+    assert jobs["residual_unet fold 0"].site.precision == "bf16"
+    assert jobs["unet_resnet18 fold 0"].site.precision == "auto"
+    asked = _plan(rates=rates, site=replace(SITE, precision="fp32"))
+    assert {job.site.precision for job in asked.jobs} == {"fp32"}
+    assert [job.key.hash for job in made.jobs] == [job.key.hash for job in _plan().jobs]

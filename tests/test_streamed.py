@@ -13,7 +13,7 @@ from podium.augment_per_image import PerImage
 from podium.config import AugmentSettings, PerImageSettings
 from podium.data.fit import Fit
 from podium.errors import UserError
-from podium.training.choose import free_memory, make_source
+from podium.training.choose import free_memory_of, make_source
 from podium.training.machine import Machine
 from podium.training.source import Resident, Source
 from podium.training.streamed import Streamed
@@ -105,13 +105,13 @@ def test_what_has_room_is_resident(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) 
         recipe = tiny.changed(augment=augment) if augment else tiny.recipe
         return make_source(tiny.dataset.train, rows, fit, tiny.competition, recipe, machine)
 
-    assert free_memory(CPU) > 1 << 28
+    assert free_memory_of(CPU) > 1 << 28
     assert isinstance(made(Machine("cpu", "test", 1, "fp32")), Resident)
     assert isinstance(made(Machine("cpu", "test", 1, "fp32", "streamed")), Streamed)
     per_image = [{"name": "RandomGamma"}]
     assert isinstance(made(Machine("cpu", "test", 1, "fp32"), per_image=per_image), Streamed)
     with pytest.raises(UserError, match="--source resident: recipe 'small' has augment.per_image"):
         made(Machine("cpu", "test", 1, "fp32", "resident"), per_image=per_image)
-    monkeypatch.setattr("podium.training.choose.free_memory", lambda device: 1000)
+    monkeypatch.setattr("podium.training.choose.free_memory_of", lambda device: 1000)
     assert isinstance(made(Machine("cpu", "test", 1, "fp32")), Streamed)
     assert isinstance(made(Machine("cpu", "test", 1, "fp32", "resident")), Resident)

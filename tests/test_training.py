@@ -25,6 +25,7 @@ from podium.folds import Folds
 from podium.inference.predict import load, predict_to
 from podium.store import Folder, Key, read_json
 from podium.training import checkpoint, fold, machine
+from podium.training import probe as training_probe
 from podium.training.checkpoint import Checkpoints
 from podium.training.fold import WEIGHTS, FoldResult, train_fold
 from podium.training.machine import Machine, detect
@@ -307,7 +308,7 @@ def test_the_probe_measures_and_leaves_the_result_alone(tiny, tmp_path):
             return 4.0 * length["steps"] + 2, 1e9  # what one second gives
 
         patch.setattr(fold, "probe", probed)
-        patch.setattr(fold, "PROBE_SECONDS", 0.0)
+        patch.setattr(training_probe, "SECONDS", 0.0)
         patch.setattr(fold.time, "perf_counter", iter(np.arange(1, 1000) * 1e-6).__next__)
         train(tiny, tmp_path / "budget", recipe, seconds=1.0)
     assert weights(tmp_path / "plain") == weights(tmp_path / "budget")

@@ -28,7 +28,10 @@ OOF, TEST, STATS, WEIGHTS = "oof.npy", "test.npy", "stats.npy", "weights.safeten
 
 @dataclass(frozen=True)
 class Site:
-    """Where a run's data lie and how its machine is to be used; shared by all jobs of a plan."""
+    """Where a run's data lie, shared by all jobs of a plan, and how its machine is to be used.
+
+    compile: ``auto`` only as long as nothing has decided; a job is given ``on`` or ``off``.
+    """
 
     name: str
     cache: str
@@ -39,6 +42,8 @@ class Site:
     precision: str = "auto"
     source: str = "auto"
     threads: int | None = None
+    compile: str = "auto"
+    micro_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Job:
     them will be predicted by its net and are part of that cost.
     """
 
-    kind: Literal["train", "oof", "test", "probe"]
+    kind: Literal["train", "oof", "test"]
     name: str
     competition: dict[str, Any]
     recipe: dict[str, Any]
@@ -86,8 +91,6 @@ class Job:
 
         With a budget, and on a GPU, training the same fold again gives other weights under the same key.
         """
-        if self.kind == "probe":
-            return None
         record = self.result.done
         return record if record is not None and record.get("weights", []) == self.weights_now() else None
 
@@ -151,6 +154,11 @@ class _Bench:
     machine: Machine
 
 
+def open_site(site: Site) -> tuple[Dataset, Folds]:
+    """The data and folds of a run; kept open for the next job."""
+    return _open(site.cache, site.data_id, site.source_id, site.folds)
+
+
 @lru_cache(maxsize=2)
 def _open(cache: str, data_id: str, source_id: str, folds: str) -> tuple[Dataset, Folds]:
     from podium.data.cache import open_cached
@@ -170,12 +178,11 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
 
     competition, recipe = Competition.model_validate(job.competition), Recipe.model_validate(job.recipe)
     site = job.site
-    machine = detect(site.device, site.precision, site.threads, site.source)
-    dataset, folds = _open(site.cache, site.data_id, site.source_id, site.folds)
+    compile = "on" if site.compile == "on" else "off"
+    machine = detect(site.device, site.precision, site.threads, site.source, compile, site.micro_batch)
+    dataset, folds = open_site(site)
     fit = plan_fit(dataset.parts, competition.data.fit)
     bench = _Bench(competition, recipe, dataset, fit, folds, machine)
-    if job.kind == "probe":
-        return _probe(job, bench)
     folder = job.result
     with folder.lock():
         if (done := job.done) is not None:
@@ -206,20 +213,6 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
         record = folder.done
         assert record is not None
         return record
-
-
-def _probe(job: Job, bench: _Bench) -> dict[str, Any]:
-    import torch
-
-    from podium.training.choose import make_source
-    from podium.training.fold import probe
-
-    competition, recipe, machine = bench.competition, bench.recipe, bench.machine
-    torch.set_num_threads(machine.threads)
-    rows, _ = bench.folds.rows(job.fold)
-    source = make_source(bench.dataset.train, rows[: 8 * recipe.train.batch], bench.fit, competition, recipe, machine)
-    train_rate, predict_rate = probe(competition, recipe, source, machine)
-    return {"train_rate": train_rate, "predict_rate": predict_rate, "machine": machine.describe()}
 
 
 def _load_nets(job: Job, bench: _Bench) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -18,18 +17,18 @@ from podium import metrics
 from podium import plan as planning
 from podium.blend import uniform
 from podium.blend.oof import merge
+from podium.calibrate import find_means
 from podium.config_file import find, write_yaml
-from podium.cores import cores
 from podium.data.fit import plan_fit
 from podium.engines import local
 from podium.errors import UserError
 from podium.jobs import TEST, Job, Site
 from podium.plan import Plan, Run, Sizes
-from podium.prepare import Options, Prepared, Say, prepare
+from podium.prepare import MACHINE, Options, Prepared, Say, prepare
 from podium.report import board as boards
 from podium.report.board import Board
 from podium.report.progress import Display
-from podium.store import Folder, Key, read_json, sha256_of, write_json
+from podium.store import Folder, read_json, sha256_of, write_json
 from podium.submission.ledger import git_state
 from podium.submission.pack import pack
 from podium.workspace import find_workspace
@@ -62,7 +61,8 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
         options.device,
         options.precision,
         options.source,
-        options.threads or (max(1, cores() // options.workers) if options.workers > 1 else None),
+        options.threads,
+        options.compile,
     )
     fit = plan_fit(dataset.parts, competition.data.fit)
     train = dataset.train
@@ -72,74 +72,41 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
     pieces = fit.count(train, np.flatnonzero(folds.kept)) / int(folds.kept.sum())
     sizes = Sizes(int(folds.kept.sum()), len(dataset.test) if dataset.test else 0, image_bytes, answers, pieces)
     chosen = options.folds or tuple(range(folds.total))
-    rates = _rates(prepared, site, chosen[0], say, measure) if options.budget is not None else None
-    made = planning.plan(
+
+    def plan_with(means: planning.Means) -> Plan:
+        return planning.plan(
+            competition,
+            prepared.recipes,
+            chosen,
+            site,
+            sizes,
+            prepared.workspace.runs(prepared.name),
+            dataset.data_id,
+            folds.folds_id,
+            options.seed,
+            options.budget,
+            means,
+        )
+
+    # without a budget results do not depend on the machine, and what is finished need not be measured
+    finished = options.budget is None and all(job.done is not None for job in plan_with(planning.ONE).jobs)
+    means = find_means(
         competition,
         prepared.recipes,
-        chosen,
         site,
         sizes,
-        prepared.workspace.runs(prepared.name),
-        dataset.data_id,
-        folds.folds_id,
-        options.seed,
-        options.budget,
+        (train.channels, *fit.size),
+        chosen,
+        prepared.workspace.out / "runs" / "machine.json",
+        say,
         options.workers,
-        rates,
+        options.budget,
+        measure and not finished,
     )
+    made = plan_with(means)
     for note in made.notes:
         say(f"note: {note}")
     return made
-
-
-def _rates(prepared: Prepared, site: Site, fold: int, say: Say, measure: bool) -> dict[str, float]:
-    """Images per second that each recipe trains here; measured once per machine, kept in runs/machine.json.
-
-    Kept so that the same command makes the same plan again.
-    """
-    path = prepared.workspace.out / "runs" / "machine.json"
-    known: dict[str, float] = read_json(path) or {}
-    keys = {}
-    for recipe in prepared.recipes:
-        what = {
-            "net": recipe.net.model_dump(mode="json"),
-            "batch": recipe.train.batch,
-            "task": prepared.competition.task,
-            "shape": [
-                prepared.dataset.train.channels,
-                *plan_fit(prepared.dataset.parts, prepared.competition.data.fit).size,
-            ],
-        }
-        where = {
-            "device": site.device,
-            "precision": site.precision,
-            "source": site.source,
-            "threads": site.threads,
-            "cores": os.cpu_count(),
-        }
-        keys[recipe.name] = Key("rate", 1, what | where).hash
-    missing = [recipe for recipe in prepared.recipes if keys[recipe.name] not in known]
-    if missing and measure:
-        say("measuring how fast this machine trains each recipe")
-        raw = prepared.competition.model_dump(mode="json")
-        jobs = [
-            Job("probe", recipe.name, raw, recipe.model_dump(mode="json"), site, "", Key("probe", 1, {}), 0, fold)
-            for recipe in missing
-        ]
-        for name, outcome in local.run(jobs).items():
-            if outcome.status == "done":
-                known[keys[name]] = round(outcome.record["train_rate"], 1)
-            else:
-                say(
-                    f"note: {name} could not be measured ({outcome.error}); it is taken to fit\n{outcome.trace}".rstrip()
-                )
-        write_json(path, known)
-    elif missing:
-        names = ", ".join(recipe.name for recipe in missing)
-        say(
-            f"note: this machine has not been measured yet with {names}; the plan takes it that the budget has room for all"
-        )
-    return {name: known[key] for name, key in keys.items() if key in known}
 
 
 def run(name: str, options: Options, until: str, console: Console, dry_run: bool = False) -> Done:
@@ -164,7 +131,7 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     _check_room(plan, jobs, prepared.workspace.out)
     with _claimed(jobs):
         _remember(prepared, plan, options)
-        outcomes = _work(plan, jobs, options, started, console)
+        outcomes = _work(plan, jobs, started, console)
     failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status == "failed"}
     for job_name, outcome in outcomes.items():
         if outcome.trace:
@@ -222,17 +189,17 @@ def _names(run: Run, jobs: Sequence[Job]) -> list[str]:
     return [job.name for job in jobs if job.recipe["name"] == run.recipe.name]
 
 
-def _work(plan: Plan, jobs: list[Job], options: Options, started: float, console: Console) -> dict[str, local.Outcome]:
+def _work(plan: Plan, jobs: list[Job], started: float, console: Console) -> dict[str, local.Outcome]:
     deadline = None
     if plan.budget is not None:
         # a continued run has only what is left to do ahead of it
         to_do = [job for job in jobs if job.seconds is not None and job.done is None]
         finished = {job.name: local.Outcome("cached", done) for job in jobs if (done := job.done) is not None}
         owed = sum(local.owed(job, finished) for job in jobs if job.seconds is None and job.name not in finished)
-        ahead = (plan.seconds or 0) * -(-len(to_do) // options.workers) + owed
+        ahead = (plan.seconds or 0) * -(-len(to_do) // plan.workers) + owed
         deadline = min(started + plan.budget - TAIL_SECONDS, time.monotonic() + ahead)
-    with Display(jobs, console, options.workers, deadline) as display:
-        return local.run(jobs, options.workers, display, deadline)
+    with Display(jobs, console, plan.workers, deadline) as display:
+        return local.run(jobs, plan.workers, display, deadline)
 
 
 def _finish(
@@ -348,7 +315,7 @@ def last_options(name: str, options: Options) -> Options:
     if kept is None:
         return options
     old, default = Options.from_json(kept["options"]), Options()
-    machine = ("device", "precision", "source", "threads", "workers")
+    machine = MACHINE
     now = {key: getattr(options, key) for key in machine if getattr(options, key) != getattr(default, key)}
     return replace(old, out=options.out, **now)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from podium.config import Competition, Recipe
 from podium.jobs import Job, Site, fold_key, oof_key, run_key, test_key
+from podium.speeds import Speeds, compiling_pays, compiling_prediction_pays, pick_workers
 from podium.store import Key
 
 # What a run costs around its folds: starting workers, reading, blending, packing.
@@ -30,6 +31,11 @@ class Sizes:
     output: float
     pieces: float = 1.0
 
+    @property
+    def resident(self) -> int:
+        """Bytes of all training images and targets at the working size."""
+        return int(self.train * self.pieces) * self.input
+
 
 @dataclass(frozen=True)
 class Run:
@@ -48,7 +54,7 @@ class Run:
 class Plan:
     """What will be done. left_out: recipes that a budget has no room for, with the reason in ``notes``.
 
-    disk: bytes that each prediction will take, by job.
+    workers: processes that work side by side. disk: bytes that each prediction will take, by job.
     """
 
     site: Site
@@ -58,10 +64,41 @@ class Plan:
     seed: int
     budget: float | None
     seconds: float | None
+    workers: int
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
     disk: Mapping[str, int]
     memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Means:
+    """What there is to work with. speeds: of each recipe as measured; one that is not there is taken to be fast enough.
+
+    workers: as asked for, None to choose. devices: GPUs to spread workers over, 1 on a CPU. cores: of the processor.
+    """
+
+    speeds: Mapping[str, Speeds]
+    workers: int | None = 1
+    devices: int = 1
+    cores: int = 1
+
+    def pick(self, recipes: Sequence[Recipe], folds: int, sizes: Sizes) -> int:
+        """How many workers are to train these recipes."""
+        if self.workers is not None:
+            return self.workers
+        known = [self.speeds[recipe.name] for recipe in recipes if recipe.name in self.speeds]
+        jobs = len(recipes) * folds
+        return pick_workers(known, jobs, self.devices, sizes.resident) if len(known) == len(recipes) else 1
+
+    def site(self, site: Site, workers: int) -> Site:
+        """The same with the threads that each worker has."""
+        if site.threads is not None or workers == 1:
+            return site
+        return replace(site, threads=max(1, self.cores // workers))
+
+
+ONE = Means({})
 
 
 def plan(
@@ -75,57 +112,86 @@ def plan(
     folds_id: str,
     seed: int = 0,
     budget: float | None = None,
-    workers: int = 1,
-    rates: Mapping[str, float] | None = None,
+    means: Means = ONE,
 ) -> Plan:
     """Make the plan; pure: no file is read or written, and the same arguments give the same plan.
 
-    budget: seconds for the whole run. rates: images per second that each recipe trains on this machine, needed with a
-    budget to tell how many recipes have room to become useful (``train.min_epochs`` each).
+    budget: seconds for the whole run; with it the speeds tell how many recipes have room to become useful
+    (``train.min_epochs`` each).
     """
     notes: list[str] = []
-    chosen = list(recipes)
-    seconds = None
+    chosen, seconds, workers = list(recipes), None, means.pick(recipes, len(folds), sizes)
     if budget is not None:
-        chosen, seconds = _share(recipes, len(folds), sizes, budget, workers, rates or {}, notes)
+        chosen, seconds, workers = _share(recipes, len(folds), sizes, budget, means, notes)
     left_out = tuple(recipe.name for recipe in recipes if recipe not in chosen)
     runs, jobs = [], []
+    given = means.site(site, workers)
     for recipe in chosen:
+        sites = _sites(given, recipe, means.speeds.get(recipe.name), len(folds), sizes, seconds)
         run, its_jobs = _recipe_jobs(
-            competition, recipe, folds, site, sizes, runs_folder, data_id, folds_id, seed, seconds
+            competition, recipe, folds, sites, sizes, runs_folder, data_id, folds_id, seed, seconds
         )
         runs.append(run)
         jobs += its_jobs
     volume = int(len(competition.classes) * sizes.output * 2)
     per_fold = -(-sizes.train // competition.folds.count)
     disk = {job.name: (sizes.test if job.kind == "test" else per_fold) * volume for job in jobs if job.kind != "train"}
-    # resident images and targets, and torch itself with activations of a batch
-    memory = workers * (int(sizes.train * sizes.pieces) * sizes.input + 1_500_000_000)
+    # torch itself with activations of a batch, where it was not measured
+    own = max((means.speeds[r.name].memory if r.name in means.speeds else 1_500_000_000 for r in chosen), default=0)
+    memory = workers * (sizes.resident + own)
     return Plan(
-        site, tuple(jobs), tuple(runs), tuple(folds), seed, budget, seconds, left_out, tuple(notes), disk, memory
+        given,
+        tuple(jobs),
+        tuple(runs),
+        tuple(folds),
+        seed,
+        budget,
+        seconds,
+        workers,
+        left_out,
+        tuple(notes),
+        disk,
+        memory,
     )
 
 
+def _sites(
+    site: Site, recipe: Recipe, speeds: Speeds | None, folds: int, sizes: Sizes, seconds: float | None
+) -> dict[str, Site]:
+    """How a recipe's jobs of each kind are to use the machine."""
+    if speeds is None:
+        return dict.fromkeys(("train", "oof", "test"), replace(site, compile="on" if site.compile == "on" else "off"))
+    precision = speeds.precision if site.precision == "auto" else site.precision
+    settled = replace(site, precision=precision, micro_batch=speeds.micro_batch)
+    pieces = sizes.train * sizes.pieces
+    trained = None if seconds is not None else recipe.train.epochs * pieces * (folds - 1) / folds
+    pays = {
+        "train": compiling_pays(speeds, trained, seconds),
+        "oof": compiling_prediction_pays(speeds, pieces / folds, 1),
+        "test": compiling_prediction_pays(speeds, sizes.test * sizes.pieces, folds),
+    }
+    return {
+        kind: replace(settled, compile="on" if site.compile == "on" or (site.compile == "auto" and pay) else "off")
+        for kind, pay in pays.items()
+    }
+
+
 def _share(
-    recipes: Sequence[Recipe],
-    folds: int,
-    sizes: Sizes,
-    budget: float,
-    workers: int,
-    rates: Mapping[str, float],
-    notes: list[str],
-) -> tuple[list[Recipe], float]:
-    """The recipes that a budget has room for, and the seconds of each of their folds."""
+    recipes: Sequence[Recipe], folds: int, sizes: Sizes, budget: float, means: Means, notes: list[str]
+) -> tuple[list[Recipe], float, int]:
+    """The recipes that a budget has room for, the seconds of each of their folds, and the workers."""
     available = max(1.0, budget - RESERVE_SECONDS - RESERVE_SHARE * budget)
     rows = sizes.train * sizes.pieces
 
-    def epochs(recipe: Recipe, seconds: float) -> float:
-        return seconds * rates[recipe.name] / rows if recipe.name in rates else float("inf")
+    def epochs(recipe: Recipe) -> float:
+        speeds = means.speeds.get(recipe.name)
+        return seconds * speeds.rate(workers, means.devices) / rows if speeds else float("inf")
 
     for count in range(len(recipes), 0, -1):
+        workers = means.pick(recipes[:count], folds, sizes)
         rounds = -(-count * folds // workers)  # jobs side by side end together, so the last round may have idle workers
         seconds = round(available / rounds, 1)
-        short = [recipe for recipe in recipes[:count] if epochs(recipe, seconds) < recipe.train.min_epochs]
+        short = [recipe for recipe in recipes[:count] if epochs(recipe) < recipe.train.min_epochs]
         if not short or count == 1:
             break
     if count < len(recipes):
@@ -136,17 +202,17 @@ def _share(
         )
     if short:
         notes.append(
-            f"the budget gives {recipes[0].name} about {epochs(recipes[0], seconds):.1f} epochs a fold, fewer than its "
+            f"the budget gives {recipes[0].name} about {epochs(recipes[0]):.1f} epochs a fold, fewer than its "
             f"min_epochs {recipes[0].train.min_epochs}; a longer --budget or fewer --folds would serve better"
         )
-    return list(recipes[:count]), seconds
+    return list(recipes[:count]), seconds, workers
 
 
 def _recipe_jobs(
     competition: Competition,
     recipe: Recipe,
     folds: Sequence[int],
-    site: Site,
+    sites: Mapping[str, Site],
     sizes: Sizes,
     runs_folder: Path,
     data_id: str,
@@ -160,7 +226,6 @@ def _recipe_jobs(
     given: dict[str, Any] = {
         "competition": competition.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
-        "site": site,
         "seed": seed,
     }
     jobs, weights, oof, keys = [], {}, {}, []
@@ -179,6 +244,7 @@ def _recipe_jobs(
                 fold=fold,
                 seconds=seconds,
                 test_images=round(sizes.test * sizes.pieces),
+                site=sites["train"],
                 **given,
             )
         )
@@ -191,6 +257,7 @@ def _recipe_jobs(
                 fold=fold,
                 weights=(str(weights[fold]),),
                 needs=(name,),
+                site=sites["oof"],
                 **given,
             )
         )
@@ -206,6 +273,7 @@ def _recipe_jobs(
             key=tested,
             weights=tuple(str(weights[fold]) for fold in folds),
             needs=tuple(f"{recipe.name} fold {fold}" for fold in folds),
+            site=sites["test"],
             **given,
         )
     )

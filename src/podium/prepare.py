@@ -28,6 +28,8 @@ from podium.workspace import Workspace, find_workspace
 
 MOST = 20
 """Rows left out by ``--skip-bad`` that are listed one by one."""
+MACHINE = ("device", "precision", "source", "threads", "workers", "compile")
+"""Options that say how the machine is used, and nothing about what is asked for."""
 Say = Callable[[str], None]
 
 
@@ -48,14 +50,14 @@ class Options:
     precision: str = "auto"
     source: str = "auto"
     threads: int | None = None
-    workers: int = 1
+    workers: int | None = None
+    compile: str = "auto"
 
     @property
     def asks(self) -> bool:
         """Whether anything but the folder and the machine's settings is asked for."""
-        machine = ("out", "device", "precision", "source", "threads", "workers")
         default = Options()
-        return any(getattr(self, key) != getattr(default, key) for key in asdict(self) if key not in machine)
+        return any(getattr(self, key) != getattr(default, key) for key in asdict(self) if key not in ("out", *MACHINE))
 
     def to_json(self) -> dict[str, Any]:
         """All but the folder of the results. The machine's settings too: with a budget they decide what has room."""

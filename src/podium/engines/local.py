@@ -5,19 +5,31 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
+from podium.cores import gpus
 from podium.engines import worker
-from podium.jobs import Job
+from podium.jobs import Job, Site
+from podium.speeds import devices
 
 OnEvent = Callable[[Job, dict[str, Any]], None]
 STRETCH = (0.5, 1.5)
 """Least and most of its planned seconds that a job is given when the run is behind or ahead of its budget."""
+
+
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+"""For glibc: activations that a step has freed serve the next one, instead of going back to the system and coming again as
+pages that must be cleared; 5 to 13 % of a step on a CPU (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Outcome:
 class _Worker:
     process: BaseProcess
     pipe: connection.Connection
+    slot: int
     job: Job | None = None
 
     def stop(self) -> None:
@@ -68,7 +81,7 @@ def run(
             for job in [job for job in waiting if all(need in outcomes for need in job.needs)]:
                 idle = next((one for one in pool if one.job is None), None)
                 if idle is None and len(pool) < workers:
-                    idle = _start(job, workers)
+                    idle = _start(job, min(set(range(workers)) - {one.slot for one in pool}))
                     pool.append(idle)
                 if idle is None:
                     break
@@ -84,23 +97,39 @@ def run(
     return outcomes
 
 
-def _start(job: Job, workers: int) -> _Worker:
+def _start(job: Job, slot: int) -> _Worker:
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
+    # not a daemon: a streamed source has reading processes of its own
     process = context.Process(target=worker.main, args=(theirs,), daemon=False, name="podium-worker")
-    # read by the linear algebra libraries when the worker imports them
-    kept = os.environ.get("OMP_NUM_THREADS")
-    if job.site.threads:
-        os.environ["OMP_NUM_THREADS"] = str(job.site.threads)
-    try:
+    with environment(job.site, slot):
         process.start()
-    finally:
-        if job.site.threads:
-            os.environ.pop("OMP_NUM_THREADS")
-            if kept is not None:
-                os.environ["OMP_NUM_THREADS"] = kept
     theirs.close()
-    return _Worker(process, ours)
+    return _Worker(process, ours, slot)
+
+
+@contextmanager
+def environment(site: Site, slot: int) -> Iterator[None]:
+    """The variables that a process started inside is to have: its threads, its memory, and of several GPUs its own.
+
+    slot: number of the worker; they take turns over the GPUs. All of these are read once, when a process or a library
+    starts. What the user has set for the memory stays.
+    """
+    wanted = {"OMP_NUM_THREADS": str(site.threads)} if site.threads else {}
+    if site.device == "cpu" or not gpus():
+        wanted |= {name: value for name, value in KEEP_MEMORY.items() if name not in os.environ}
+    if devices(site) > 1:
+        wanted["CUDA_VISIBLE_DEVICES"] = gpus()[slot % len(gpus())]
+    kept = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
 
 
 def _give(one: _Worker, job: Job, allowance: float | None) -> None:

@@ -14,7 +14,7 @@ from podium.errors import UserError
 
 def main(pipe: connection.Connection) -> None:
     """Serve jobs from ``pipe``. Each is answered with events and one final ``done`` or ``failed`` message."""
-    _die_with_parent()
+    die_with_parent()
     os.dup2(2, 1)  # whatever a library prints must not get between the lines of --json
     from podium.jobs import Job, execute
 
@@ -45,7 +45,7 @@ def _send(pipe: connection.Connection, answer: dict[str, Any]) -> None:
         sys.exit(1)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A worker whose parent was killed must not go on and hold the results that the next run wants to continue."""
     parent = parent_process()
     assert parent is not None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,17 @@ from podium import nets
 from podium.config import Competition, Recipe
 from podium.data.fit import Fit
 from podium.data.part import Part
-from podium.data.ragged import save_index
+from podium.inference.at_once import AtOnce
+from podium.inference.stream import Arriving, ahead, behind, from_host, to_host
 from podium.inference.views import turn, turn_back
-from podium.store import write_json
+from podium.inference.volume import Volume
+from podium.training.compiled import Forward, compiled
 from podium.training.machine import Machine
 
-# images and views that go through a net at once: what stays in a processor's cache, and what fills a GPU
-AT_ONCE = {"cpu": 32, "cuda": 1024}
-FLUSH_SECONDS = 15.0
+PIXELS = {"cpu": 2**18, "cuda": 2**23}
+"""Pixels of all images and views that go through a net at once: what stays in a processor's cache, and what fills a GPU."""
+USUAL = 64 * 128
+"""Pixels of an image where nothing is known of it."""
 
 
 def load(recipe: Recipe, competition: Competition, channels: int, weights: Path, machine: Machine) -> nets.Model:
@@ -35,14 +37,14 @@ def load(recipe: Recipe, competition: Competition, channels: int, weights: Path,
     return model.place(machine.torch_device).eval()
 
 
-def batch_size(views: Sequence[str], machine: Machine) -> int:
-    """Images to predict at once."""
-    return max(1, AT_ONCE[machine.torch_device.type] // len(views))
+def batch_size(views: Sequence[str], machine: Machine, pixels: int = USUAL) -> int:
+    """Images of so many pixels to predict at once."""
+    return max(1, PIXELS[machine.torch_device.type] // (pixels * len(views)))
 
 
 @torch.inference_mode()
 def predict_batch(
-    models: Sequence[nets.Model], images: torch.Tensor, views: Sequence[str], machine: Machine, scale: float = 255.0
+    models: Sequence[Forward], images: torch.Tensor, views: Sequence[str], machine: Machine, scale: float = 255.0
 ) -> torch.Tensor:
     """Mean probabilities over nets and views: images (B, C, H, W) → float32 (B, scored classes, H, W), or (B, ..., 1, 1)."""
     x = turn(images.to(torch.float32, copy=True).mul_(1 / scale), views)
@@ -50,10 +52,11 @@ def predict_batch(
     for model in models:
         with machine.autocast():
             logits = model(x)
-        probabilities = turn_back(logits.float().softmax(1), views)
-        total = probabilities if total is None else total + probabilities
+        probabilities = logits.softmax(1, dtype=torch.float32)
+        # summed as they were turned, so that turning back is done once for all nets
+        total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
-    return total / len(models)
+    return turn_back(total, views).div_(len(models))
 
 
 def predict_to(
@@ -70,58 +73,95 @@ def predict_to(
     """Predict ``rows`` of a part and write probabilities, float16 (C, H, W) per id, to ``path`` (.npy, with its index).
 
     Each image's are of its own size, whatever size the net works on (``fit``); of labels they are (C, 1, 1). All classes
-    of the competition have a channel; an unscored one is zero, since no net predicts it. Memory does not grow
-    with the number of rows. A killed prediction goes on from its last flush; the same models and rows must be given.
+    of the competition have a channel; an unscored one is zero, since no net predicts it.
+    The next images are read and the last answers written while the nets work; memory does not grow with the number of
+    rows. Where it does not suffice, fewer go through a net at once. ``emit`` is called by the calling thread only.
+    A killed prediction goes on from its last flush; the same models and rows must be given.
     """
     shapes = part.images.shapes[rows].copy()
     shapes[:, 0] = len(competition.classes)
     if competition.task == "classification":
         shapes[:, 1:] = 1
-    ends = shapes.prod(axis=1).cumsum()
-    total = int(ends[-1]) if len(rows) else 0
-    partial, progress = path.with_suffix(".partial.npy"), path.with_suffix(".partial.json")
-    start = _resume(partial, progress, (total,))
-    if not start:  # or what an earlier attempt said would later be believed of this one
-        progress.unlink(missing_ok=True)
-    mode = "r+" if start else "w+"
-    volume = np.lib.format.open_memmap(partial, mode, np.float16, (total,))
-    scored = list(competition.scored)
-    began = flushed = time.monotonic()
-    size = batch_size(views, machine)
-    for at in range(start, len(rows), size):
-        picked = rows[at : at + size]
-        pieces, counts = fit.images(part, picked)
-        answers = np.concatenate(
-            [
-                predict_batch(models, torch.from_numpy(some).to(machine.torch_device), views, machine, part.scale).cpu()
-                for some in np.split(pieces, range(size, len(pieces), size))
-            ]
-        )
-        first = 0
-        for i, count in enumerate(counts.tolist(), start=at):
-            height, width = part.images.shapes[rows[i], 1:].tolist()
-            room = volume[ends[i] - shapes[i].prod() : ends[i]].reshape(tuple(shapes[i]))
-            room[scored] = fit.unfit(answers[first : first + count], height, width)
-            first += count
-        now, reached = time.monotonic(), at + len(picked)
-        if now - flushed > FLUSH_SECONDS and reached < len(rows):
-            volume.flush()
-            write_json(progress, {"rows": reached}, sync=False)
-            left = (now - began) / (reached - start) * (len(rows) - reached)
-            emit({"event": "predict", "rows": reached, "of": len(rows), "left": left})
-            flushed = now
-    volume.flush()
-    del volume
-    save_index(path, shapes, part.images.ids[rows])
-    progress.unlink(missing_ok=True)
-    os.replace(partial, path)
+    device, as_they_are = machine.torch_device, fit.how == "same"
+    scored = torch.tensor(competition.scored, device=device)
+
+    def note(text: str) -> None:
+        emit({"event": "note", "text": text})
+
+    forwards = [compiled(model, machine, note) for model in models]
+
+    @torch.inference_mode()
+    def predict(images: torch.Tensor, apart: bool) -> torch.Tensor:
+        images = images.to(device, non_blocking=True)
+        how = _view_by_view if apart else predict_batch
+        answers = how(forwards, images, views, machine, part.scale)
+        return to_host(_all_classes(answers, scored, len(competition.classes)) if as_they_are else answers)
+
+    def read(span: slice) -> tuple[slice, torch.Tensor, np.ndarray]:
+        pieces, counts = fit.images(part, rows[span])
+        return span, from_host(pieces, device), counts
+
+    def write(done: tuple[slice, Arriving, np.ndarray]) -> None:
+        span, arriving, counts = done
+        answers = arriving.arrays()
+        if as_they_are:
+            for some in answers:
+                volume.append(some, len(some))
+        else:
+            pieces = np.split(np.concatenate(answers), counts.cumsum()[:-1])
+            with ahead(own_size, enumerate(pieces, span.start), machine.threads) as items:
+                for item in items:
+                    volume.append(item, 1)
+        volume.flush_if_due()
+
+    def own_size(row: tuple[int, np.ndarray]) -> np.ndarray:
+        i, pieces = row
+        height, width = part.images.shapes[rows[i], 1:].tolist()
+        item = np.zeros(tuple(shapes[i]), np.float16)
+        item[list(competition.scored)] = fit.unfit(pieces, height, width)
+        return item
+
+    size = min(batch_size(views, machine, fit.size[0] * fit.size[1]), max(1, fit.count(part, rows)))
+    at_once = AtOnce(predict, size, len(views), machine, note)
+    with closing(Volume(path, shapes, part.images.ids[rows])) as volume:
+        start = said = volume.rows
+        began = time.monotonic()
+        with ahead(read, _spans(fit, part, rows, start, size)) as given, behind(write) as put:
+            for span, images, counts in given:
+                put((span, Arriving(list(at_once(images)), device), counts))
+                if volume.flushed > said:
+                    said = volume.flushed
+                    left = (time.monotonic() - began) / (said - start) * (len(rows) - said)
+                    emit({"event": "predict", "rows": said, "of": len(rows), "left": left})
+        volume.finish()
 
 
-def _resume(partial: Path, progress: Path, shape: tuple[int, ...]) -> int:
-    """Rows that a killed prediction had already flushed."""
-    try:
-        rows = int(json.loads(progress.read_text())["rows"])
-        fits = np.load(partial, mmap_mode="r", allow_pickle=False).shape == shape
-    except (OSError, ValueError, KeyError, EOFError):
-        return 0
-    return rows if fits else 0
+def _view_by_view(
+    models: Sequence[Forward], images: torch.Tensor, views: Sequence[str], machine: Machine, scale: float
+) -> torch.Tensor:
+    """As ``predict_batch``, with one view of the images in memory at a time."""
+    total = predict_batch(models, images, views[:1], machine, scale)
+    for view in views[1:]:
+        total += predict_batch(models, images, [view], machine, scale)
+    return total / len(views)
+
+
+def _spans(fit: Fit, part: Part, rows: np.ndarray, start: int, size: int) -> Iterator[slice]:
+    """Rows to read at once, from ``start`` on: as many as make about ``size`` pieces, at least one.
+
+    From any end of a span the rest is cut as it would have been anyway, so that a continued prediction computes the
+    same batches.
+    """
+    while start < len(rows):
+        stop, count = start, 0
+        while stop < len(rows) and count < size:
+            count += fit.count(part, rows[stop : stop + 1])
+            stop += 1
+        yield slice(start, stop)
+        start = stop
+
+
+def _all_classes(answers: torch.Tensor, scored: torch.Tensor, classes: int) -> torch.Tensor:
+    """float32 (B, scored classes, H, W) → float16 (B, classes, H, W), zero where a class is not scored."""
+    whole = torch.zeros(len(answers), classes, *answers.shape[2:], dtype=torch.float16, device=answers.device)
+    return whole.index_copy_(1, scored, answers.half())

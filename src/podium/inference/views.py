@@ -27,5 +27,9 @@ def turn(images: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
 
 def turn_back(predictions: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
     """The mean over views of what was predicted on ``turn``'s batch: (V * B, C, H, W) → (B, C, H, W)."""
-    pieces = predictions.chunk(len(names))
-    return torch.stack([back(piece) for (_, back), piece in zip(views(tuple(names)), pieces, strict=True)]).mean(0)
+    turned = zip(views(tuple(names)), predictions.chunk(len(names)), strict=True)
+    (_, back), piece = next(turned)
+    total = back(piece) / len(names)  # a tensor of its own: what is added below must not reach ``predictions``
+    for (_, back), piece in turned:
+        total.add_(back(piece), alpha=1 / len(names))
+    return total

@@ -51,6 +51,8 @@ class Display:
         elif what in ("epoch", "predict"):
             self._left[job.name] = (now, event["left"])
             self._show(job, event, now)
+        elif what == "note":
+            self._say(f"{job.name}: {event['text']}")
         elif what == "resumed":
             self._say(f"{job.name}: goes on after epoch {event['epoch']}")
         else:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from podium.config import Competition, Recipe
-from podium.cores import cores
+from podium.cores import cores, free_memory
 from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.errors import UserError
@@ -33,7 +33,7 @@ def make_source(
         )
     itemsize = part.images.values.itemsize
     needed = fit.count(part, rows) * int(np.prod(fit.size)) * (part.channels * itemsize + 1)
-    fits = machine.source == "resident" or needed <= SHARE * free_memory(device)
+    fits = machine.source == "resident" or needed <= SHARE * free_memory_of(device)
     if machine.source != "streamed" and not settings.per_image and fits:
         return Resident(*arguments)
     from podium.training.streamed import Streamed
@@ -43,13 +43,6 @@ def make_source(
     return Streamed(*arguments, settings=settings, readers=readers)
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; of the main memory, what the system says is available."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 8 << 30  # not Linux: what a small laptop has
+def free_memory_of(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()

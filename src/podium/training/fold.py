@@ -6,31 +6,28 @@ import csv
 import io
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save
 
-from podium import nets
 from podium.config import Competition, Recipe, check_rules
 from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.errors import UserError
 from podium.folds import Folds
-from podium.inference.predict import batch_size, predict_batch
 from podium.jobs import WEIGHTS
-from podium.losses import class_weights, cross_entropy
 from podium.randomness import stream
 from podium.store import Folder, read_json, write_atomically, write_json
 from podium.training.checkpoint import Checkpoints
 from podium.training.choose import make_source
 from podium.training.machine import Machine
-from podium.training.optim import Average, optimiser, rate
+from podium.training.probe import probe
 from podium.training.source import Source
+from podium.training.trainer import Trainer
 
-PROBE_SECONDS = 1.0
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -59,60 +56,6 @@ class FoldResult:
     loss: float
     seconds: float
     rate: float
-
-
-class Trainer:
-    """A model in training: weights, optimiser and average, and the one step that moves them."""
-
-    def __init__(
-        self, competition: Competition, recipe: Recipe, source: Source, machine: Machine, steps: int, seed: int
-    ) -> None:
-        device = machine.torch_device
-        torch.manual_seed(seed)
-        self.recipe, self.machine, self.steps = recipe, machine, steps
-        model = nets.build(
-            recipe.net, competition.task, source.shape[0], len(competition.scored), source.mean, source.std
-        )
-        self.model = model.place(device).train()
-        nets.try_out(self.model, recipe.net, *source.shape)
-        self.weights = class_weights(source.counts, recipe.loss).to(device)
-        self.optimiser = optimiser(self.model, recipe.train, device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=machine.precision == "fp16")
-        self.average = Average(self.model, recipe.train.ema, steps)
-        self.parameters = list(self.model.parameters())
-
-    def step(self, batch: Any, step: int) -> torch.Tensor:
-        """One optimiser step; returns the loss, still on the device."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate(step, self.steps, self.recipe.train)
-        with self.machine.autocast():
-            logits = self.model(batch.images)
-        loss = cross_entropy(logits, batch.targets, self.weights)
-        self.optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimiser)
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.train.clip)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        self.average.update(step)
-        return loss.detach()
-
-    def state(self) -> dict[str, Any]:
-        """All that the next step depends on."""
-        return {
-            "model": self.model.state_dict(),
-            "average": self.average.state,
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``."""
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
-        for name, value in self.average.state.items():
-            value.copy_(state["average"][name])
 
 
 def train_fold(
@@ -145,7 +88,15 @@ def train_fold(
     images = {"oof": fit.count(part, validation), "test": test_images}
     source = make_source(part, rows, fit, competition, recipe, machine)
     length = _length(competition, recipe, source, machine, folder, seconds, sum(images.values()))
-    trainer = Trainer(competition, recipe, source, machine, length.steps, stream("weights", seed, fold))
+    trainer = Trainer(
+        competition,
+        recipe,
+        source,
+        machine,
+        length.steps,
+        stream("weights", seed, fold),
+        lambda text: emit({"event": "note", "text": text}),
+    )
 
     checkpoints = Checkpoints(folder.file("last.pt"))
     history: list[dict[str, float]] = []
@@ -172,41 +123,10 @@ def train_fold(
     trained = length.steps * source.batch
     result = FoldResult(length.steps, length.steps / length.steps_per_epoch, trained, loss, spent, trained / spent)
     prediction = {kind: count / length.predict_rate for kind, count in images.items()} if length.predict_rate else {}
-    folder.finish((WEIGHTS, "history.csv"), result=asdict(result), prediction=prediction, machine=machine.describe())
+    used = replace(machine, micro_batch=trainer.micro if trainer.micro < source.batch else None)
+    folder.finish((WEIGHTS, "history.csv"), result=asdict(result), prediction=prediction, machine=used.describe())
     checkpoints.path.unlink(missing_ok=True)
     return result
-
-
-def probe(competition: Competition, recipe: Recipe, source: Source, machine: Machine) -> tuple[float, float]:
-    """Images per second trained and predicted (each with all its views), from a few steps of a model that is thrown away."""
-    trainer = Trainer(competition, recipe, source, machine, 100, 0)
-    batches = list(zip(range(8), source.epoch(0, 0, 0, recipe.augment), strict=False))
-
-    def train() -> None:
-        for step, batch in batches:
-            trainer.step(batch, step)
-
-    views = recipe.predict.views
-    images = source.sample(batch_size(views, machine))
-    train()  # the first steps also choose and compile kernels
-    train_rate = len(batches) * source.batch * _per_second(train, machine)
-    trainer.model.eval()
-    predict_batch([trainer.model], images, views, machine, source.scale)
-    predict_rate = len(images) * _per_second(
-        lambda: predict_batch([trainer.model], images, views, machine, source.scale), machine
-    )
-    return train_rate, predict_rate
-
-
-def _per_second(work: Callable[[], Any], machine: Machine) -> float:
-    """How often ``work`` runs in a second, from as many runs as fit into a second or so, at least one."""
-    start, count = time.perf_counter(), 0
-    while count == 0 or time.perf_counter() - start < PROBE_SECONDS:
-        work()
-        count += 1
-        if machine.torch_device.type == "cuda":
-            torch.cuda.synchronize(machine.torch_device)
-    return count / (time.perf_counter() - start)
 
 
 def _length(

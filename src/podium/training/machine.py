@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from podium.cores import cores
+from podium.cores import cores, cpu_field, processor
 from podium.errors import UserError
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -18,13 +18,16 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 @dataclass(frozen=True)
 class Machine:
     """Where a job runs. precision: ``fp32``, ``bf16``, or ``fp16`` with a gradient scaler. source: where training images
-    are kept, ``resident`` on the device or ``streamed``; ``auto`` keeps what has room."""
+    are kept, ``resident`` on the device or ``streamed``; ``auto`` keeps what has room. compile: ``on`` or ``off``.
+    micro_batch: most images that may go through a net in training at once, None where memory has room for all."""
 
     device: str
     name: str
     threads: int
     precision: str
     source: str = "auto"
+    compile: str = "off"
+    micro_batch: int | None = None
 
     @property
     def torch_device(self) -> torch.device:
@@ -42,7 +45,14 @@ class Machine:
         return asdict(self) | {"torch": torch.__version__, "python": platform.python_version()}
 
 
-def detect(device: str = "auto", precision: str = "auto", threads: int | None = None, source: str = "auto") -> Machine:
+def detect(
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    source: str = "auto",
+    compile: str = "off",
+    micro_batch: int | None = None,
+) -> Machine:
     """Choose the device and precision that this machine really has.
 
     bf16 only where the hardware computes in it: GPUs from compute capability 8 (torch counts the emulation of older ones
@@ -68,23 +78,12 @@ def detect(device: str = "auto", precision: str = "auto", threads: int | None = 
         best = "bf16" if _cpu_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
     else:
         raise UserError(f"--device {device}: not a device; allowed: auto, cpu, cuda, cuda:0, ...")
-    return Machine(device, name, threads, best if precision == "auto" else precision, source)
-
-
-def _cpu_field(field: str) -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith(field):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return ""
+    return Machine(device, name, threads, best if precision == "auto" else precision, source, compile, micro_batch)
 
 
 def _cpu_name() -> str:
-    return _cpu_field("model name") or platform.processor() or platform.machine()
+    return processor() or platform.processor() or platform.machine()
 
 
 def _cpu_flags() -> set[str]:
-    return set(_cpu_field("flags").split())
+    return set(cpu_field("flags").split())

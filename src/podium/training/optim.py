@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -16,6 +17,22 @@ def optimiser(model: nn.Module, settings: TrainSettings, device: torch.device) -
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=settings.lr, fused=device.type in ("cpu", "cuda"))
+
+
+@torch.no_grad()
+def clip(parameters: Sequence[torch.Tensor], largest: float) -> None:
+    """Scale all gradients together so that their norm is at most ``largest`` (Pascanu et al. 2013, arXiv:1211.5063).
+
+    The bits of ``torch.nn.utils.clip_grad_norm_``. On a CPU gradients that are short enough are only read and not
+    written; a GPU would have to be waited for to know.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    factor = largest / (norm + 1e-6)
+    if factor.device.type == "cuda" or not factor >= 1:  # a norm that is not a number is passed on
+        torch._foreach_mul_(gradients, factor.clamp(max=1.0))
 
 
 def rate(step: int, steps: int, settings: TrainSettings) -> float:

@@ -79,4 +79,5 @@ class _Pieces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         target = self.lookup[target]
         if self.change is not None:
             image, target = self.change(image, target, seed)
-        return torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(np.ascontiguousarray(target))
+        # copies: what is mapped cannot be written to, of which torch warns in every reading process
+        return torch.from_numpy(np.array(image, order="C")), torch.from_numpy(np.array(target, order="C"))
