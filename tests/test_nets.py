@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from podium import nets
 from podium.config import NetSettings
 from podium.errors import UserError
 from podium.nets.classifier import Classifier, SmallCNN
+from podium.nets.few_positions import FewPositions, use_products
 from podium.nets.residual_unet import ResidualUNet
 
 MASKS, LABELS = "segmentation", "classification"
@@ -291,3 +294,63 @@ def test_a_net_that_cannot_take_the_images_says_so_before_training():
     before = {name: value.clone() for name, value in own.state_dict().items()}
     nets.try_out(own, OWN, 1, 5, 7)
     assert own.training and all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
+
+
+# ---------------------------------------------------------------- convolutions as matrix products
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (nn.Conv2d(512, 512, 3, padding=1), (2, 4)),
+        (nn.Conv2d(256, 512, 3, stride=2, padding=1, bias=False), (5, 7)),
+        (nn.Conv2d(384, 384, (3, 2), stride=(1, 2), padding=(0, 1)), (4, 5)),
+        (nn.Conv2d(512, 256, 2), (3, 3)),
+    ],
+)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_product_of_matrices_is_the_convolution(layer, size, layout):
+    torch.manual_seed(0)
+    net = nn.Sequential(copy.deepcopy(layer)).to(memory_format=layout)
+    other = copy.deepcopy(net)
+    use_products(other)
+    assert type(other[0]) is FewPositions and other.state_dict().keys() == net.state_dict().keys()
+    found = []
+    for one in (net, other):
+        x = torch.linspace(-1, 1, 3 * layer.in_channels * size[0] * size[1]).sin().view(3, -1, *size)
+        x = x.contiguous(memory_format=layout).requires_grad_()
+        y = one(x)
+        (y * torch.linspace(0, 1, y.numel()).view_as(y)).sum().backward()
+        found.append((y, x.grad, *(p.grad for p in one.parameters())))
+    for wanted, given in zip(*found, strict=True):
+        torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-4 * float(wanted.detach().abs().max()))
+
+
+def test_products_are_for_few_positions_and_plain_layers(monkeypatch):
+    layers = nn.Sequential(
+        nn.Conv2d(64, 64, 3, padding=1),  # too few weights
+        nn.Conv2d(512, 512, 1),  # oneDNN does these as products itself
+        nn.Conv2d(512, 512, 3, groups=2),
+        nn.Conv2d(512, 512, 3, dilation=2),
+        nn.Conv2d(512, 512, 3, padding="same"),
+        nn.Conv2d(512, 512, 3, padding_mode="reflect"),
+        nn.ConvTranspose2d(512, 512, 3),
+    )
+    use_products(layers)
+    assert not any(isinstance(layer, FewPositions) for layer in layers)
+    large = nn.Sequential(nn.Conv2d(512, 512, 3, padding=1))
+    use_products(large)
+    asked = []
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: asked.append(x.shape) or x)
+    for count in (2, 3):
+        large(torch.zeros(count, 512, 16, 16))
+    assert [shape[0] for shape in asked] == [3]  # 512 positions and 768
+
+
+def test_nets_on_a_cpu_use_products_and_elsewhere_they_do_not():
+    settings = NetSettings(name="unet", encoder="resnet18")
+    net = nets.build(settings, "segmentation", 1, 4)
+    assert not any(isinstance(module, FewPositions) for module in net.modules())
+    before = list(net.state_dict())
+    net.place(torch.device("cpu"))
+    assert sum(isinstance(module, FewPositions) for module in net.modules()) == 5 and list(net.state_dict()) == before

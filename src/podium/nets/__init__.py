@@ -10,6 +10,7 @@ from torch import nn
 
 from podium.config import CLASSIFIERS, OWN_NETS, NetSettings
 from podium.errors import UserError, did_you_mean
+from podium.nets.few_positions import use_products
 
 
 class Model(nn.Module):
@@ -32,8 +33,10 @@ class Model(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
     def place(self, device: torch.device) -> Model:
-        """Move to a device, in the memory layout that is fastest there and safe."""
+        """Move to a device, in the memory layout and with the convolutions that are fastest there and safe."""
         self.layout = torch.channels_last
+        if device.type == "cpu":
+            use_products(self)
         if device.type == "cpu" and any(_corrupts_memory(module) for module in self.modules()):
             self.layout = torch.contiguous_format
         self.to(device)
