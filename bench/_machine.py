@@ -1,20 +1,33 @@
-"""What every benchmark here needs: the machine in words, and time and memory of a call in a process of its own."""
+"""What every benchmark here needs: the machine in words, time and memory of a call, and one form for all results."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
+import importlib.util
 import multiprocessing
 import os
 import platform
+import re
+import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from podium.benches import Figure
+from podium.cores import cores, gpus, processor
+from podium.errors import UserError
+from podium.store import write_json
+from podium.submission.ledger import git_state
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The project."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,16 +40,41 @@ class Measured:
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, versions, date and command, to be written beside the numbers."""
-    return {
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    """Processor, GPUs, cores, versions, commit, date and command, to be written beside the numbers; torch is not imported."""
+    commit, changed = git_state(ROOT)
+    found = {
+        "cpu": processor() or platform.processor() or platform.machine(),
+        "cores": cores(),
+        "gpu": gpu_names(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version for name in ("numpy", "torch", "pandas") if (version := _version(name))},
+        "cuda": _torch_cuda(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "commit": f"{commit} with changes" if changed == "yes" else commit,
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
     }
+    return {key: value for key, value in found.items() if value not in (None, "", [])}
+
+
+def gpu_names() -> list[str]:
+    """The NVIDIA GPUs of the machine, none where CUDA is to see none."""
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    if not gpus():
+        return []
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+        return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    except (OSError, subprocess.SubprocessError):
+        return ["an NVIDIA GPU whose name nvidia-smi does not tell"]
+
+
+def title() -> str:
+    """The machine in a few words, for the head of a table: ``NVIDIA H200`` or ``2 cores of AMD EPYC``, and torch."""
+    names = gpu_names()
+    where = names[0] if names else f"{cores()} cores of {processor() or platform.machine()}"
+    return f"{where}, torch {_version('torch')}"
 
 
 def measure(call: Callable[..., Any], *arguments: Any, prepare: Callable[..., Any] | None = None) -> Measured:
@@ -49,10 +87,63 @@ def measure(call: Callable[..., Any], *arguments: Any, prepare: Callable[..., An
         return pool.submit(_measure_here, call, arguments, prepare).result()
 
 
-def write_results(path: Path, results: Any) -> None:
-    """Write the machine's description and the results as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": describe(), "results": results}, indent=1) + "\n", encoding="utf-8")
+def resident_mb() -> float:
+    """Main memory that this process holds now, 10⁶ bytes."""
+    return _status("VmRSS") / 1e6
+
+
+def ratio(name: str, value: float | None, wanted: tuple[str, float] | None = None) -> dict[str, Any]:
+    """One entry of the list that ``podium bench`` sums up.
+
+    value: None where it could not be measured here. wanted: ``(">=", 0.95)``, ``("<=", 2.0)``; None where nothing is asked.
+    """
+    return {"name": name, "value": None if value is None else float(value), "wanted": list(wanted) if wanted else None}
+
+
+def write_results(path: Path, results: Any, ratios: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write JSON: the machine's description, whether this was the quick form, the ``ratio`` entries, and the results."""
+    whole = {"machine": describe(), "quick": "--quick" in sys.argv, "ratios": list(ratios), "results": results}
+    write_json(path, whole)
+
+
+def print_ratios(ratios: Sequence[Mapping[str, Any]]) -> None:
+    """The entries that something is wanted of, and whether they are so."""
+    for item in ratios:
+        if item["wanted"] is not None:
+            sign, bound = item["wanted"]
+            figure = Figure(item["name"], item["value"], (sign, bound))
+            value = "not measured" if figure.value is None else f"{figure.value:.3g}"
+            verdict = {True: ": yes", False: ": NO", None: ""}[figure.met]
+            print(f"{figure.name}: {value}, wanted {sign} {bound:g}{verdict}")
+
+
+def start(main: Callable[[], None]) -> None:
+    """Run a benchmark's ``main``; what the user can mend is one sentence and exit code 2, as with podium itself."""
+    try:
+        main()
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def alternate(variants: Mapping[str, Callable[[], T]], rounds: int, warm_up: bool = True) -> dict[str, list[T]]:
+    """Call every variant once per round and keep what it returns; every other round goes the other way about.
+
+    So a machine that grows slower or busier while it is measured does so to all variants alike. warm_up: a round before
+    them whose figures are forgotten.
+    """
+    found: dict[str, list[T]] = {name: [] for name in variants}
+    for number in range(0 if warm_up else 1, rounds + 1):
+        for name in list(variants) if number % 2 else list(variants)[::-1]:
+            value = variants[name]()
+            if number:
+                found[name].append(value)
+    return found
+
+
+def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median over rounds of one variant's figure divided by another's of the same round."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def _measure_here(call: Callable[..., Any], arguments: tuple[Any, ...], prepare: Callable[..., Any] | None) -> Measured:
@@ -75,17 +166,21 @@ def _status(key: str) -> float:
     raise RuntimeError(f"/proc/self/status has no {key}")
 
 
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def _torch_cuda() -> str | None:
+    """The CUDA version that torch was built for, read from its file of versions."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return None
+    try:
+        text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    line = re.search(r"^cuda\b.*= *['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    return line.group(1) if line else None

@@ -60,7 +60,11 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="Threads per worker; default: the cores, shared by the workers."),
 ]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Worker processes that train side by side.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Worker processes that train side by side; default: what is fastest."),
+]
+Compile = Annotated[str, typer.Option("--compile", help="torch.compile: auto (where it pays), on or off.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
 
@@ -88,7 +92,8 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
         precision: Precision = "auto",
         source: From = "auto",
         threads: Threads = None,
-        workers: Workers = 1,
+        workers: Workers = None,
+        compile: Compile = "auto",
         dry_run: DryRun = False,
         as_json: Json = False,
     ) -> None:
@@ -107,6 +112,7 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
             source,
             threads,
             workers,
+            compile,
         )
         _run(name, options, until, go_on, dry_run, as_json)
 
@@ -256,6 +262,25 @@ def board(name: Name, out: Out = None, as_json: Json = False) -> None:
     print_board(Board(**(raw | {"rows": rows, "choice": choice, "folds": tuple(raw["folds"])})), _results())
 
 
+@app.command(help="Run the benchmarks that fit this machine, each with its control, and sum up what they measured.")
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Scripts; default: all.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Short forms, to see that they work.")] = False,
+    data: Data = None,
+    out: Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="Folder for the results.")] = None,  # noqa: UP045
+    as_json: Json = False,
+) -> None:
+    from dataclasses import asdict
+
+    from podium.benches import run
+
+    results = run(tuple(names or ()), out, quick, data, _say() if as_json else print)
+    if as_json:
+        _print_json([asdict(result) for result in results])
+    if any(result.status == "failed" for result in results):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Entry point: user errors become one sentence and exit code 2."""
     try:
@@ -307,7 +332,8 @@ def _print_plan(plan: Any, as_json: bool) -> None:
         for job in plan.jobs
     ]
     print_table(f"Plan for {plan.site.name}", ["job", "kind", "state", "seconds"], rows, _results())
-    needs = f"needs about {sum(plan.disk.values()) / 1e9:.1f} GB of disk and {plan.memory_bytes / 1e9:.1f} GB of memory"
+    side = f"{plan.workers} workers side by side; " if plan.workers > 1 else ""
+    needs = f"{side}needs about {sum(plan.disk.values()) / 1e9:.1f} GB of disk and {plan.memory_bytes / 1e9:.1f} GB of memory"
     _results().print(
         needs if plan.budget is None else f"{needs}; takes about {plan.budget / 60:.0f} minutes", highlight=False
     )
@@ -329,7 +355,8 @@ def _options(
     precision: str,
     source: str,
     threads: int | None,
-    workers: int,
+    workers: int | None,
+    compile: str,
 ) -> Options:
     from podium.prepare import Options
 
@@ -337,6 +364,10 @@ def _options(
         raise UserError(f"--precision {precision}: not a precision; allowed: auto, fp32, bf16, fp16")
     if source not in ("auto", "resident", "streamed"):
         raise UserError(f"--source {source}: not a source; {did_you_mean(source, ('auto', 'resident', 'streamed'))}")
+    if compile not in ("auto", "on", "off"):
+        raise UserError(
+            f"--compile {compile}: neither auto, on nor off; {did_you_mean(compile, ('auto', 'on', 'off'))}"
+        )
     names = tuple(part.strip() for part in models.split(",") if part.strip()) if models else ()
     try:
         numbers = tuple(sorted({int(part) for part in folds.split(",")})) if folds else ()
@@ -357,6 +388,7 @@ def _options(
         source,
         threads,
         workers,
+        compile,
     )
 
 
