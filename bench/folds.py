@@ -1,6 +1,6 @@
 """Five folds side by side against one after the other: the whole `podium train` of a small net, in turn.
 
-    python bench/folds.py [--data FOLDER] [--recipe residual_unet] [--epochs 2] [--rounds 3] [--workers 2]
+    python bench/folds.py [--data FOLDER] [--recipe residual_unet] [--epochs 1] [--rounds 2] [--workers 2]
 
 Every run is the command itself with a seed of its own: start, training, out-of-fold predictions and scores.
 The data are decoded and the fold file is made before the clock starts. `one` has all cores for one worker, `several` shares
@@ -46,8 +46,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with the competition's file")
     parser.add_argument("--competition", default="mars")
     parser.add_argument("--recipe", default="residual_unet")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2, help="workers of the run side by side")
     parser.add_argument("--quick", action="store_true", help="the sample, one epoch, one round")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "out" / "folds.json")
@@ -90,7 +90,7 @@ def measure(args: argparse.Namespace, where: list[str], folder: Path) -> None:
         f"folds {even}, one worker": lambda: train(1, even),
         f"folds {even}, {args.workers} workers": lambda: train(args.workers, even),
     }
-    found = alternate(variants, args.rounds, warm_up=not args.quick)
+    found = alternate(variants, args.rounds, warm_up=False)
     print(f"{args.recipe}, {args.epochs} epochs a fold, {cores()} cores; {title()}")
     for name, seconds in found.items():
         print(f"{name:>28} {statistics.median(seconds):8.1f} s")

@@ -44,6 +44,12 @@ def test_all_jobs_end_done_and_a_second_time_cached(jobs: list[Job]) -> None:
     assert {outcome.status for outcome in local.run(jobs).values()} == {"cached"}
 
 
+def test_a_training_that_is_left_over_has_the_machine_for_itself(jobs: list[Job]) -> None:
+    outcomes = local.run(jobs, 2, threads_alone=2)
+    threads = [outcomes[f"small fold {fold}"].record["machine"]["threads"] for fold in range(3)]
+    assert threads == [1, 1, 2] and outcomes["small test"].record["machine"]["threads"] == 1
+
+
 def test_a_failed_job_takes_along_only_what_needs_it(jobs: list[Job]) -> None:
     bad = replace(jobs[2], recipe=jobs[2].recipe | {"net": {"name": "unet", "encoder": "resnet1888"}})
     assert bad.name == "small fold 1"

@@ -319,7 +319,7 @@ def test_progress_without_its_volume_is_never_believed(tiny, tmp_path, monkeypat
     path, partial = tmp_path / "p.npy", tmp_path / "p.partial.npy"
     (tmp_path / "p.partial.json").write_text(json.dumps({"rows": 4}))
     if left_over == "other":
-        np.save(partial, np.zeros(10, np.float16))
+        np.save(partial, np.zeros(9 * 5 * SIZE[0] * SIZE[1], np.float16))
     elif left_over == "shorter":
         np.save(partial, np.zeros(7 * 5 * SIZE[0] * SIZE[1], np.float16))
         with partial.open("r+b") as file:

@@ -13,7 +13,7 @@ from podium.config import Competition, Recipe
 from podium.config_file import load_competition, load_recipe
 from podium.jobs import Job, Site
 from podium.plan import Means, Plan, Sizes, plan
-from podium.speeds import Compiled, Speeds
+from podium.speeds import Compiled, Speeds, pick_workers
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SITE = Site("mars", "/cache", "d" * 16, "e" * 16, "/folds.csv")
@@ -183,8 +183,13 @@ def test_the_workers_that_finish_first_are_chosen() -> None:
 
 
 def test_five_folds_do_not_go_well_with_two_workers() -> None:
-    """Three rounds at 0.55 of the speed take longer than five at full speed; six folds would take less."""
+    """Three rounds at 0.55 of the speed take longer than five at full speed, unless the fifth may have all cores."""
     rates: Any = both({1: 100.0, 2: 55.0})
+    five = {"residual_unet": {1: 100.0, 2: 55.0}, "unet_resnet18": {1: 100.0, 2: 55.0}}
+    assert _plan(workers=None, rates=five, folds=(0, 1, 2)).workers == 2  # six jobs
+    one_recipe = [Speeds("bf16", None, five["residual_unet"], 1.0, 1, 10**9)]
+    assert pick_workers(one_recipe, 5, 1, 0) == 2  # 2 / 55 + 1 / 100 against 5 / 100
+    assert pick_workers(one_recipe, 5, 1, 0, last_alone_is_faster=False) == 1
     assert _plan(workers=None, rates=rates, folds=(0, 1, 2, 3)).workers == 2  # eight jobs
     made = _plan(("train.min_epochs=5",), workers=None, budget=300.0, rates=rates)  # room for one recipe only
     assert len(made.runs) == 1 and made.workers == 1 and made.seconds == pytest.approx((300 - 23) / 5, abs=0.1)

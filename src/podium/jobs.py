@@ -168,10 +168,10 @@ def _open(cache: str, data_id: str, source_id: str, folds: str) -> tuple[Dataset
     return dataset, load(Path(folds), dataset.train.images.ids, source_id)
 
 
-def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, Any]:
+def execute(job: Job, emit: Emit, allowance: float | None = None, threads: int | None = None) -> dict[str, Any]:
     """Carry out one job in this process and return facts about it; a finished result is left as it is.
 
-    allowance: seconds that a budget leaves for this job now, which may differ from the planned ones.
+    allowance: seconds that a budget leaves for this job now, which may differ from the planned ones. threads: likewise.
     """
     from podium.data.fit import plan_fit
     from podium.training.machine import detect
@@ -179,7 +179,7 @@ def execute(job: Job, emit: Emit, allowance: float | None = None) -> dict[str, A
     competition, recipe = Competition.model_validate(job.competition), Recipe.model_validate(job.recipe)
     site = job.site
     compile = "on" if site.compile == "on" else "off"
-    machine = detect(site.device, site.precision, site.threads, site.source, compile, site.micro_batch)
+    machine = detect(site.device, site.precision, threads or site.threads, site.source, compile, site.micro_batch)
     dataset, folds = open_site(site)
     fit = plan_fit(dataset.parts, competition.data.fit)
     bench = _Bench(competition, recipe, dataset, fit, folds, machine)

@@ -19,6 +19,7 @@ from podium.blend import uniform
 from podium.blend.oof import merge
 from podium.calibrate import find_means
 from podium.config_file import find, write_yaml
+from podium.cores import cores
 from podium.data.fit import plan_fit
 from podium.engines import local
 from podium.errors import UserError
@@ -131,7 +132,7 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     _check_room(plan, jobs, prepared.workspace.out)
     with _claimed(jobs):
         _remember(prepared, plan, options)
-        outcomes = _work(plan, jobs, started, console)
+        outcomes = _work(plan, jobs, options, started, console)
     failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status == "failed"}
     for job_name, outcome in outcomes.items():
         if outcome.trace:
@@ -189,7 +190,7 @@ def _names(run: Run, jobs: Sequence[Job]) -> list[str]:
     return [job.name for job in jobs if job.recipe["name"] == run.recipe.name]
 
 
-def _work(plan: Plan, jobs: list[Job], started: float, console: Console) -> dict[str, local.Outcome]:
+def _work(plan: Plan, jobs: list[Job], options: Options, started: float, console: Console) -> dict[str, local.Outcome]:
     deadline = None
     if plan.budget is not None:
         # a continued run has only what is left to do ahead of it
@@ -199,7 +200,9 @@ def _work(plan: Plan, jobs: list[Job], started: float, console: Console) -> dict
         ahead = (plan.seconds or 0) * -(-len(to_do) // plan.workers) + owed
         deadline = min(started + plan.budget - TAIL_SECONDS, time.monotonic() + ahead)
     with Display(jobs, console, plan.workers, deadline) as display:
-        return local.run(jobs, plan.workers, display, deadline)
+        # with a budget all folds are given the same, or the last one would be the best trained
+        alone = cores() if options.threads is None and plan.budget is None else None
+        return local.run(jobs, plan.workers, display, deadline, alone)
 
 
 def _finish(

@@ -83,13 +83,15 @@ class Means:
     devices: int = 1
     cores: int = 1
 
-    def pick(self, recipes: Sequence[Recipe], folds: int, sizes: Sizes) -> int:
+    def pick(self, recipes: Sequence[Recipe], folds: int, sizes: Sizes, budget: bool) -> int:
         """How many workers are to train these recipes."""
         if self.workers is not None:
             return self.workers
         known = [self.speeds[recipe.name] for recipe in recipes if recipe.name in self.speeds]
         jobs = len(recipes) * folds
-        return pick_workers(known, jobs, self.devices, sizes.resident) if len(known) == len(recipes) else 1
+        if len(known) < len(recipes):
+            return 1
+        return pick_workers(known, jobs, self.devices, sizes.resident, last_alone_is_faster=not budget)
 
     def site(self, site: Site, workers: int) -> Site:
         """The same with the threads that each worker has."""
@@ -120,7 +122,7 @@ def plan(
     (``train.min_epochs`` each).
     """
     notes: list[str] = []
-    chosen, seconds, workers = list(recipes), None, means.pick(recipes, len(folds), sizes)
+    chosen, seconds, workers = list(recipes), None, means.pick(recipes, len(folds), sizes, budget=False)
     if budget is not None:
         chosen, seconds, workers = _share(recipes, len(folds), sizes, budget, means, notes)
     left_out = tuple(recipe.name for recipe in recipes if recipe not in chosen)
@@ -188,7 +190,7 @@ def _share(
         return seconds * speeds.rate(workers, means.devices) / rows if speeds else float("inf")
 
     for count in range(len(recipes), 0, -1):
-        workers = means.pick(recipes[:count], folds, sizes)
+        workers = means.pick(recipes[:count], folds, sizes, budget=True)
         rounds = -(-count * folds // workers)  # jobs side by side end together, so the last round may have idle workers
         seconds = round(available / rounds, 1)
         short = [recipe for recipe in recipes[:count] if epochs(recipe) < recipe.train.min_epochs]

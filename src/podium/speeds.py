@@ -131,11 +131,14 @@ def devices(site: Site) -> int:
     return max(1, len(gpus())) if site.device in ("auto", "cuda") else 1
 
 
-def pick_workers(speeds: Sequence[Speeds], jobs: int, device_count: int, images: int) -> int:
+def pick_workers(
+    speeds: Sequence[Speeds], jobs: int, device_count: int, images: int, last_alone_is_faster: bool = True
+) -> int:
     """How many workers finish ``jobs`` equal trainings soonest, as far as memory goes.
 
     Trainings end together, so what counts is the number of rounds times the time of one. images: bytes of training images
-    that each worker keeps.
+    that each worker keeps. last_alone_is_faster: a training that is left over has the machine for itself; with a budget
+    it has not, since all are given the same.
     """
 
     def fits(workers: int) -> bool:
@@ -144,7 +147,13 @@ def pick_workers(speeds: Sequence[Speeds], jobs: int, device_count: int, images:
         return measured and all(on_one * (one.memory + images) < ROOM * one.capacity for one in speeds)
 
     def time(workers: int) -> float:
-        return sum(1 / one.rate(workers, device_count) for one in speeds) * -(-jobs // workers)
+        rounds, left = divmod(jobs, workers)
+        alone = left == 1 and last_alone_is_faster
+        last = 1 if alone else workers
+        return sum(
+            rounds / one.rate(workers, device_count) + (1 / one.rate(last, device_count) if left else 0.0)
+            for one in speeds
+        )
 
     best = 1
     counts = {device_count * count for one in speeds for count in one.train} | set(range(1, device_count + 1))

@@ -59,13 +59,18 @@ class _Worker:
 
 
 def run(
-    jobs: Sequence[Job], workers: int = 1, on_event: OnEvent = lambda job, event: None, deadline: float | None = None
+    jobs: Sequence[Job],
+    workers: int = 1,
+    on_event: OnEvent = lambda job, event: None,
+    deadline: float | None = None,
+    threads_alone: int | None = None,
 ) -> dict[str, Outcome]:
     """Carry out a graph of jobs and say how each ended.
 
     A job starts when all that it ``needs`` is done; one that fails, or whose process dies, takes along only those that
     need it. deadline (time.monotonic): when a budget ends; jobs with planned seconds get more or less of them as the run
-    is ahead or behind. on_event is called in this process with whatever a job reports.
+    is ahead or behind. threads_alone: what a training has that is left over when all others are done.
+    on_event is called in this process with whatever a job reports.
     """
     outcomes: dict[str, Outcome] = {}
     for job in jobs:
@@ -89,7 +94,9 @@ def run(
                 busy = [one.job for one in pool if one.job]
                 idle.job = job
                 on_event(job, {"event": "start"})
-                _give(idle, job, _allowance(job, waiting, busy, outcomes, workers, deadline))
+                alone = job.kind == "train" and not any(other.kind == "train" for other in [*waiting, *busy])
+                threads = threads_alone if alone else None
+                _give(idle, job, _allowance(job, waiting, busy, outcomes, workers, deadline), threads)
             _listen(pool, outcomes, on_event)
     finally:
         for one in pool:
@@ -132,9 +139,9 @@ def environment(site: Site, slot: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _give(one: _Worker, job: Job, allowance: float | None) -> None:
+def _give(one: _Worker, job: Job, allowance: float | None, threads: int | None) -> None:
     with suppress(OSError):  # if it died, its sentinel will say so
-        one.pipe.send({"job": job.to_json(), "allowance": allowance})
+        one.pipe.send({"job": job.to_json(), "allowance": allowance, "threads": threads})
 
 
 def _skip(waiting: list[Job], outcomes: dict[str, Outcome], on_event: OnEvent) -> None:

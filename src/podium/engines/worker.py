@@ -26,7 +26,7 @@ def main(pipe: connection.Connection) -> None:
         try:
             answer: dict[str, Any] = {
                 "event": "done",
-                "record": execute(Job.from_json(order["job"]), pipe.send, order["allowance"]),
+                "record": execute(Job.from_json(order["job"]), pipe.send, order["allowance"], order["threads"]),
             }
         except KeyboardInterrupt:
             return
