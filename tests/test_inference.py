@@ -623,7 +623,9 @@ def test_what_counts_as_out_of_memory():
     assert not out_of_memory(RuntimeError("shapes do not fit")) and not out_of_memory(ValueError("out of memory"))
 
 
-def test_how_many_at_once_follows_from_their_pixels():
+def test_how_many_at_once_follows_from_their_pixels(monkeypatch):
+    go_at_once(monkeypatch, 32, (64, 128))
+    monkeypatch.setitem(predict.PIXELS, "cuda", 1024 * 64 * 128)
     assert batch_size(["identity"], MACHINE) == 32 and batch_size(ALL, MACHINE) == 8
     assert batch_size(ALL, MACHINE, 256 * 256) == 1 and batch_size(["identity"], MACHINE, 256 * 256) == 4
     assert batch_size(["identity"], MACHINE, 28 * 28) == 334 and batch_size(ALL, MACHINE, 5000 * 5000) == 1

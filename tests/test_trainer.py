@@ -210,26 +210,6 @@ def test_memory_that_runs_out_in_a_compiled_net_is_no_reason_not_to_compile(
     assert run(torch.zeros(2, 1, 4, 4)).shape == (2, 4, 4, 4) and not notes
 
 
-def test_the_last_batch_of_a_prediction_is_not_compiled_for(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-
-    def quick(model: Any, **options: Any) -> Any:
-        def run(images: torch.Tensor) -> torch.Tensor:
-            sizes.append(len(images))
-            return model(images)
-
-        return run
-
-    monkeypatch.setattr(torch, "compile", quick)
-    net = NoNorm(9)
-    run = compiled(net, replace(tiny.machine, compile="on"), lambda text: None)
-    for mode in (False, True):
-        net.train(mode)
-        for count in (5, 5, 2):
-            run(torch.zeros(count, 1, 4, 4))
-    assert sizes == [5, 5, 5, 5, 2]
-
-
 def test_a_machine_that_does_not_compile_calls_the_net_itself(tiny: Tiny) -> None:
     net = NoNorm(2)
     assert compiled(net, tiny.machine, lambda text: None) is net

@@ -23,7 +23,7 @@ from podium.inference.volume import Volume
 from podium.training.compiled import Forward, compiled
 from podium.training.machine import Machine
 
-PIXELS = {"cpu": 2**18, "cuda": 2**23}
+PIXELS = {"cpu": 2**17, "cuda": 2**23}
 """Pixels of all images and views that go through a net at once: what stays in a processor's cache, and what fills a GPU."""
 USUAL = 64 * 128
 """Pixels of an image where nothing is known of it."""

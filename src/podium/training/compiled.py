@@ -25,7 +25,6 @@ class _Compiled:
     def __init__(self, model: torch.nn.Module, device: str, note: Callable[[str], None]) -> None:
         self.model, self.note, self.graphs = model, note, device == "cuda"
         self.run: Forward | None = None
-        self.predicted: torch.Size | None = None
         try:
             # dynamic=False: batches have one size, and code for one size is the fastest
             self.run = torch.compile(model, dynamic=False, mode="reduce-overhead" if self.graphs else "default")
@@ -33,7 +32,7 @@ class _Compiled:
             self._give_up(error)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        if self.run is not None and self._worth_it(images.shape):
+        if self.run is not None:
             try:
                 if self.graphs:
                     torch.compiler.cudagraph_mark_step_begin()
@@ -43,13 +42,6 @@ class _Compiled:
                     raise
                 self._give_up(error)
         return self.model(images)  # type: ignore[no-any-return]
-
-    def _worth_it(self, shape: torch.Size) -> bool:
-        """A prediction's last batch is smaller than the others, and not worth compiling for."""
-        if self.model.training:
-            return True
-        self.predicted = self.predicted or shape
-        return shape == self.predicted
 
     def _give_up(self, error: Exception) -> None:
         self.run = None

@@ -59,7 +59,8 @@ class Probe:
     def predict(self, seconds: float | None = None) -> tuple[float, float]:
         """Images predicted per second, each with all its views, and the seconds that the first batch took."""
         views, model = self.recipe.predict.views, self._trainer.model.eval()
-        images = self.source.sample(batch_size(views, self.machine))
+        _, height, width = self.source.shape
+        images = self.source.sample(batch_size(views, self.machine, height * width))
         forward = compiled(model, self.machine, lambda text: None)
 
         def once() -> None:

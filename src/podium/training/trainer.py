@@ -13,7 +13,7 @@ from podium.errors import UserError
 from podium.losses import class_weights, cross_entropy, label_weight
 from podium.training.compiled import compiled
 from podium.training.machine import Machine
-from podium.training.memory import out_of_memory
+from podium.training.memory import free, out_of_memory
 from podium.training.optim import Average, clip, optimiser, rate
 from podium.training.source import Batch, Source
 
@@ -99,8 +99,7 @@ class Trainer:
             )
         before, self.micro = self.micro, -(-self.micro // 2)
         self.optimiser.zero_grad(set_to_none=True)
-        if self.machine.torch_device.type == "cuda":
-            torch.cuda.empty_cache()
+        free(self.machine.torch_device)
         self.note(
             f"memory ran out with {before} images at once: {self.micro} go through the net at a time, and gradients add up "
             f"to the batch of {self.recipe.train.batch}"
