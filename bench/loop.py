@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout, suppress
+from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ class Plain:
         self.batches = chain.from_iterable(repeat(loader))
         self.device, self.bf16 = device, bf16
         net = nets.build(recipe.net, competition.task, 1, len(competition.classes)).net.to(device).train()
-        self.net = net.to(memory_format=torch.channels_last) if bf16 else net
+        if bf16:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        self.net = net
         self.optimiser = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=1e-2)
         ignored = competition.unscored_index
         self.loss = torch.nn.CrossEntropyLoss(ignore_index=-100 if ignored is None else ignored)
@@ -199,7 +202,7 @@ def measure(args: argparse.Namespace, origin: Path, sentence: str, cache: str) -
         "plain": Loop(*given, "plain", 2),
         "plain bf16": Loop(*given, "plain bf16", best),
     }
-    found = alternate({name: lambda loop=loop: loop(steps) for name, loop in loops.items()}, args.rounds)
+    found = alternate({name: partial(loop, steps) for name, loop in loops.items()}, args.rounds)
     for loop in loops.values():
         loop.close()
     batch = recipe(args.recipe).train.batch

@@ -514,7 +514,9 @@ def test_a_reading_error_comes_where_its_item_would_have():
 
 
 def test_items_are_written_in_order_and_few_wait():
-    put_so_far, written, waiting = 0, [], []
+    put_so_far = 0
+    written: list[Any] = []
+    waiting: list[Any] = []
 
     def write(i: int) -> None:
         time.sleep(0.002)
@@ -558,7 +560,8 @@ class Narrow:
     """A net that runs out of memory above ``limit`` images at once, and sees that nothing held on to what was too much."""
 
     def __init__(self, model: nets.Model, limit: int, error: Exception) -> None:
-        self.model, self.limit, self.error, self.sizes = model, limit, error, []
+        self.model, self.limit, self.error = model, limit, error
+        self.sizes: list[Any] = []
         self.too_much: weakref.ref[torch.Tensor] | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -587,7 +590,8 @@ CPU = RuntimeError(
 )
 def test_fewer_images_go_at_once_where_memory_does_not_suffice(tiny, tmp_path, monkeypatch, error, limit, sizes, said):
     go_at_once(monkeypatch, 16)
-    model, events = random_nets(tiny, 1)[0], []
+    model = random_nets(tiny, 1)[0]
+    events: list[Any] = []
 
     def work(path: Path, net: Any) -> np.ndarray:
         part = tiny.dataset.test
@@ -636,7 +640,7 @@ def test_how_many_at_once_follows_from_their_pixels(monkeypatch):
 def test_a_compiled_net_always_sees_the_same_number(dtype):
     images = torch.from_numpy(of_sizes([(4, 6)] * 7, dtype).images.stacked)
     for how, seen in (("on", [3, 3, 3]), ("off", [3, 3, 1])):
-        sizes = []
+        sizes: list[Any] = []
 
         def predict_some(some: torch.Tensor, apart: bool, sizes: list[int] = sizes) -> torch.Tensor:
             sizes.append(len(some))

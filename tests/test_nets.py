@@ -311,7 +311,8 @@ def test_a_net_that_cannot_take_the_images_says_so_before_training():
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_a_product_of_matrices_is_the_convolution(layer, size, layout):
     torch.manual_seed(0)
-    net = nn.Sequential(copy.deepcopy(layer)).to(memory_format=layout)
+    net = nn.Sequential(copy.deepcopy(layer))
+    net.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stubs lack it
     other = copy.deepcopy(net)
     use_products(other)
     assert type(other[0]) is FewPositions and other.state_dict().keys() == net.state_dict().keys()
@@ -340,8 +341,13 @@ def test_products_are_for_few_positions_and_plain_layers(monkeypatch):
     assert not any(isinstance(layer, FewPositions) for layer in layers)
     large = nn.Sequential(nn.Conv2d(512, 512, 3, padding=1))
     use_products(large)
-    asked = []
-    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: asked.append(x.shape) or x)
+    asked: list[torch.Size] = []
+
+    def forward(self, x):
+        asked.append(x.shape)
+        return x
+
+    monkeypatch.setattr(nn.Conv2d, "forward", forward)
     for count in (2, 3):
         large(torch.zeros(count, 512, 16, 16))
     assert [shape[0] for shape in asked] == [3]  # 512 positions and 768

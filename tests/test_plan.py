@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def _plan(
     folds: tuple[int, ...] = (0, 1, 2, 3, 4),
     sizes: Sizes = SIZES,
     changes: dict[str, Any] | None = None,
-    rates: dict[str, float | dict[int, float]] | None = None,
+    rates: Mapping[str, float | dict[int, float]] | None = None,
     workers: int | None = 1,
     devices: int = 1,
     compiled: dict[str, Compiled] | None = None,

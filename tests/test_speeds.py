@@ -61,8 +61,13 @@ def test_speeds_belong_to_the_net_its_input_and_the_machines_use() -> None:
         key_of(MARS, load_recipe(CONFIGS / "models" / "unet_resnet18.yaml", ()), (1, 64, 128), SITE),
         key_of(MARS, RECIPE, (1, 128, 128), SITE),
         *(
-            key_of(MARS, RECIPE, (1, 64, 128), replace(SITE, **{name: value}))
-            for name, value in (("device", "cpu"), ("precision", "fp32"), ("threads", 1), ("source", "streamed"))
+            key_of(MARS, RECIPE, (1, 64, 128), site)
+            for site in (
+                replace(SITE, device="cpu"),
+                replace(SITE, precision="fp32"),
+                replace(SITE, threads=1),
+                replace(SITE, source="streamed"),
+            )
         ),
     ]
     assert len({KEY.hash, *(key.hash for key in changed)}) == 1 + len(changed)

@@ -100,7 +100,8 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(tiny: Tiny, micro: int)
 
 
 def test_memory_that_runs_out_halves_the_pieces_and_the_step_is_the_same(tiny: Tiny) -> None:
-    weights, notes = [], []
+    weights: list[torch.Tensor] = []
+    notes: list[str] = []
     for most in (7, 2):
         torch.manual_seed(0)
         net = NoNorm(most)

@@ -61,7 +61,7 @@ def predict_batch(
 
 def predict_to(
     path: Path,
-    models: Sequence[nets.Model],
+    models: Sequence[Forward],
     competition: Competition,
     part: Part,
     rows: np.ndarray,

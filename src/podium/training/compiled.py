@@ -12,7 +12,7 @@ from podium.training.memory import out_of_memory
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
-def compiled(model: torch.nn.Module, machine: Machine, note: Callable[[str], None]) -> Forward:
+def compiled(model: Forward, machine: Machine, note: Callable[[str], None]) -> Forward:
     """What to call instead of ``model``: the same answers, compiled where ``machine.compile`` is ``on``.
 
     On CUDA with graphs ("reduce-overhead"), since small batches spend their time in launching kernels. A net that cannot be
@@ -22,7 +22,7 @@ def compiled(model: torch.nn.Module, machine: Machine, note: Callable[[str], Non
 
 
 class _Compiled:
-    def __init__(self, model: torch.nn.Module, device: str, note: Callable[[str], None]) -> None:
+    def __init__(self, model: Forward, device: str, note: Callable[[str], None]) -> None:
         self.model, self.note, self.graphs = model, note, device == "cuda"
         self.run: Forward | None = None
         try:
