@@ -50,6 +50,14 @@ def test_a_training_that_is_left_over_has_the_machine_for_itself(jobs: list[Job]
     assert threads == [1, 1, 2] and outcomes["small test"].record["machine"]["threads"] == 1
 
 
+def test_only_equal_rounds_leave_one_over(jobs: list[Job]) -> None:
+    left_over = local._left_over
+    assert left_over(jobs, 2) == "small fold 2" and left_over(jobs, 1) is left_over(jobs, 3) is None
+    assert left_over(jobs[2:], 2) is None  # two trainings
+    other = replace(jobs[0], recipe=jobs[0].recipe | {"name": "other"})
+    assert left_over([*jobs[1:], other], 2) is None
+
+
 def test_a_failed_job_takes_along_only_what_needs_it(jobs: list[Job]) -> None:
     bad = replace(jobs[2], recipe=jobs[2].recipe | {"net": {"name": "unet", "encoder": "resnet1888"}})
     assert bad.name == "small fold 1"

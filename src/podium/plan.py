@@ -91,7 +91,9 @@ class Means:
         jobs = len(recipes) * folds
         if len(known) < len(recipes):
             return 1
-        return pick_workers(known, jobs, self.devices, sizes.resident, last_alone_is_faster=not budget)
+        return pick_workers(
+            known, jobs, self.devices, sizes.resident, last_alone_is_faster=not budget and len(recipes) == 1
+        )
 
     def site(self, site: Site, workers: int) -> Site:
         """The same with the threads that each worker has."""

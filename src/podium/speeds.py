@@ -137,8 +137,8 @@ def pick_workers(
     """How many workers finish ``jobs`` equal trainings soonest, as far as memory goes.
 
     Trainings end together, so what counts is the number of rounds times the time of one. images: bytes of training images
-    that each worker keeps. last_alone_is_faster: a training that is left over has the machine for itself; with a budget
-    it has not, since all are given the same.
+    that each worker keeps. last_alone_is_faster: a training that is left over has the machine for itself; not with a budget,
+    since all are given the same, and not where recipes differ and rounds do not end together.
     """
 
     def fits(workers: int) -> bool:

@@ -51,11 +51,7 @@ class _Worker:
     job: Job | None = None
 
     def stop(self) -> None:
-        self.pipe.close()
-        self.process.join(timeout=2)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        end(self.process, self.pipe)
 
 
 def run(
@@ -69,7 +65,7 @@ def run(
 
     A job starts when all that it ``needs`` is done; one that fails, or whose process dies, takes along only those that
     need it. deadline (time.monotonic): when a budget ends; jobs with planned seconds get more or less of them as the run
-    is ahead or behind. threads_alone: what a training has that is left over when all others are done.
+    is ahead or behind. threads_alone: what a training has that is left over when equal rounds of the others are done.
     on_event is called in this process with whatever a job reports.
     """
     outcomes: dict[str, Outcome] = {}
@@ -79,11 +75,14 @@ def run(
             outcomes[job.name] = Outcome("cached", done)
             on_event(job, {"event": "cached"})
     waiting = [job for job in jobs if job.name not in outcomes]
+    last = _left_over(waiting, workers) if threads_alone else None
     pool: list[_Worker] = []
     try:
         while waiting or any(one.job for one in pool):
             _skip(waiting, outcomes, on_event)
             for job in [job for job in waiting if all(need in outcomes for need in job.needs)]:
+                if job.name == last and any(one.job and one.job.kind == "train" for one in pool):
+                    continue  # those of its round end at about the same time
                 idle = next((one for one in pool if one.job is None), None)
                 if idle is None and len(pool) < workers:
                     idle = _start(job, min(set(range(workers)) - {one.slot for one in pool}))
@@ -94,14 +93,22 @@ def run(
                 busy = [one.job for one in pool if one.job]
                 idle.job = job
                 on_event(job, {"event": "start"})
-                alone = job.kind == "train" and not any(other.kind == "train" for other in [*waiting, *busy])
-                threads = threads_alone if alone else None
+                threads = threads_alone if job.name == last else None
                 _give(idle, job, _allowance(job, waiting, busy, outcomes, workers, deadline), threads)
             _listen(pool, outcomes, on_event)
     finally:
         for one in pool:
             one.stop()
     return outcomes
+
+
+def end(process: BaseProcess, pipe: connection.Connection) -> None:
+    """End a process that serves a pipe: by closing it, and where that does not help within two seconds, by force."""
+    pipe.close()
+    process.join(timeout=2)
+    if process.is_alive():
+        process.kill()
+        process.join()
 
 
 def _start(job: Job, slot: int) -> _Worker:
@@ -142,6 +149,13 @@ def environment(site: Site, slot: int) -> Iterator[None]:
 def _give(one: _Worker, job: Job, allowance: float | None, threads: int | None) -> None:
     with suppress(OSError):  # if it died, its sentinel will say so
         one.pipe.send({"job": job.to_json(), "allowance": allowance, "threads": threads})
+
+
+def _left_over(jobs: Sequence[Job], workers: int) -> str | None:
+    """The training that no round has a second one for, where all are alike; it begins when the others have ended."""
+    trainings = [job for job in jobs if job.kind == "train"]
+    alike = len({job.recipe["name"] for job in trainings}) == 1
+    return trainings[-1].name if alike and workers > 1 and len(trainings) % workers == 1 else None
 
 
 def _skip(waiting: list[Job], outcomes: dict[str, Outcome], on_event: OnEvent) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from podium.config import Competition, Recipe
 from podium.cores import cores
-from podium.engines.local import environment
+from podium.engines.local import end, environment
 from podium.engines.worker import die_with_parent
 from podium.errors import UserError
 from podium.jobs import Site
@@ -39,7 +39,8 @@ def measure(competition: Competition, recipe: Recipe, site: Site, fold: int, cou
         facts = one.do("facts")
         best = facts["precision"]
         tried = [best] if site.precision != "auto" or best == "fp32" else [best, "fp32"]
-        micro = [one.do("prepare", name=name, precision=name)["micro_batch"] for name in tried]
+        compile = "on" if site.compile == "on" else "off"
+        micro = [one.do("prepare", name=name, precision=name, compile=compile)["micro_batch"] for name in tried]
         rates = dict.fromkeys(tried, 0.0)
         for _ in range(ROUNDS):
             for name in tried:
@@ -55,7 +56,7 @@ def measure(competition: Competition, recipe: Recipe, site: Site, fold: int, cou
         train = {1: rates[chosen]}
         for count in counts:
             try:
-                team.fill(count, site, opening, chosen, micro_batch)
+                team.fill(count, site, opening, {"precision": chosen, "compile": compile, "micro_batch": micro_batch})
                 train[count] = team.side_by_side(chosen, max(1, cores() // count), train[1])
             except (UserError, _Broken):
                 break  # too many for the memory
@@ -122,11 +123,7 @@ class _Member:
         return value
 
     def stop(self) -> None:
-        self.pipe.close()
-        self.process.join(timeout=2)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        end(self.process, self.pipe)
 
 
 class _Team(list[_Member]):
@@ -134,15 +131,12 @@ class _Team(list[_Member]):
         self.append(_Member(site))
         return self[-1]
 
-    def fill(self, count: int, site: Site, opening: dict[str, Any], precision: str, micro_batch: int | None) -> None:
-        """As many members as that, all ready to train."""
+    def fill(self, count: int, site: Site, opening: dict[str, Any], way: dict[str, Any]) -> None:
+        """As many members as that, all ready to train in the same way; its precision is the name for it."""
         new = [self.more(site) for _ in range(count - len(self))]
-        for order in (
-            ("open", opening),
-            ("prepare", {"name": precision, "precision": precision, "micro_batch": micro_batch}),
-        ):
+        for order, given in (("open", opening), ("prepare", way | {"name": way["precision"]})):
             for member in new:
-                member.send(order[0], **order[1])
+                member.send(order, **given)
             for member in new:
                 member.answer()
 
