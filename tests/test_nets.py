@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from podium import nets
-from podium.config import NetSettings
+from podium.config_file import load_recipe
+from podium.config_net import CLASSIFIERS, NetSettings
 from podium.errors import UserError
 from podium.nets.classifier import Classifier, SmallCNN
 from podium.nets.few_positions import FewPositions, use_products
 from podium.nets.residual_unet import ResidualUNet
 
+RECIPES = Path(__file__).parents[1] / "configs" / "models"
 MASKS, LABELS = "segmentation", "classification"
 OWN = NetSettings(name="residual_unet", widths=(2, 4))
 
 
-def smp(name: str, encoder: str, pretrained: bool = False) -> NetSettings:
-    return NetSettings(name=name, encoder=encoder, pretrained=pretrained)
+def smp(name: str, encoder: str) -> NetSettings:
+    return NetSettings(name=name, encoder=encoder)
 
 
 class Recorder(nn.Module):
@@ -193,12 +196,19 @@ def test_a_classifiers_answers_are_masks_of_one_pixel():
     torch.testing.assert_close(out[..., 0, 0], x.mean((2, 3)))
 
 
-@pytest.mark.parametrize("encoder", ["test_resnet", "resnet18", "test_efficientnet"])
-def test_a_net_of_timm_by_its_name(encoder):
-    model = nets.build(NetSettings(name="timm", encoder=encoder), LABELS, 4, 7).eval()
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_efficientnet"])
+def test_a_net_of_timm_by_its_name(encoder, channels):
+    model = nets.build(NetSettings(name="timm", encoder=encoder), LABELS, channels, 7).eval()
     with torch.no_grad():
         for size in ((64, 64), (50, 33)):
-            assert model(torch.rand(2, 4, *size)).shape == (2, 7, 1, 1)
+            assert model(torch.rand(2, channels, *size)).shape == (2, 7, 1, 1)
+
+
+def test_dropout_of_a_net_of_timm():
+    settings = NetSettings(name="timm", encoder="test_resnet", dropout=0.5)
+    model = nets.build(settings, LABELS, 1, 7)
+    assert model.net.net.drop_rate == 0.5
 
 
 def test_a_net_that_timm_does_not_have():
@@ -206,20 +216,39 @@ def test_a_net_that_timm_does_not_have():
         nets.build(NetSettings(name="timm", encoder="resnet81"), LABELS, 1, 4)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "stride"),
+    [
+        ("test_resnet", 1),  # takes any size
+        ("test_vit", 16),  # any whole number of patches
+        ("vit_tiny_patch16_224", 16),  # enlarges its code of the positions
+        ("levit_128s", 32),  # is told the size
+    ],
+)
+def test_a_net_of_timm_for_images_of_a_size(encoder, stride):
+    settings, size = NetSettings(name="timm", encoder=encoder), (28, 40)
+    model = nets.build(settings, LABELS, 1, 4, size=size)
+    nets.try_out(model, settings, 1, *size)
+    assert model.stride == stride and model.eval()(torch.rand(2, 1, *size)).shape == (2, 4, 1, 1)
+    again = nets.build(settings, LABELS, 1, 4, size=size)
+    again.load_state_dict(model.state_dict())
+
+
+def test_the_size_does_not_change_what_is_drawn():
+    torch.manual_seed(0)
+    plain = nets.build(NetSettings(name="timm", encoder="test_resnet"), LABELS, 1, 4).state_dict()
+    torch.manual_seed(0)
+    sized = nets.build(NetSettings(name="timm", encoder="test_resnet"), LABELS, 1, 4, size=(28, 28)).state_dict()
+    assert all(torch.equal(value, sized[name]) for name, value in plain.items())
+
+
 def test_a_net_of_timm_that_cannot_take_the_images_says_so_before_training():
-    settings = NetSettings(name="timm", encoder="test_vit")
+    settings = NetSettings(name="timm", encoder="convit_tiny")
     model = nets.build(settings, LABELS, 1, 4)
-    nets.try_out(model, settings, 1, 160, 160)
-    with pytest.raises(UserError, match=r"'timm' on encoder 'test_vit' cannot take images of 28×30 \(.*\); choose ano"):
+    with pytest.raises(
+        UserError, match=r"'timm' on encoder 'convit_tiny' cannot take images of 28×30 \(.*\); choose ano"
+    ):
         nets.try_out(model, settings, 1, 28, 30)
-
-
-def test_timms_weights_out_of_reach(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    settings = NetSettings(name="timm", encoder="resnet18", pretrained=True)
-    with pytest.raises(UserError, match=r"the weights of 'resnet18' could not be loaded \(.*\); set net.pretrained=f"):
-        nets.build(settings, LABELS, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -247,19 +276,32 @@ def test_a_net_of_the_wrong_task(settings, task, gives):
         ("unet", "mobilenetv3_small_050"),  # timm's, without smp's prefix
         ("fpn", "tu-mobilenetv3_small_050"),
         ("segformer", "mit_b0"),
+        ("fpn", "convnext_atto"),
     ],
 )
 def test_an_architecture_with_an_encoder_takes_any_size(name, encoder):
-    model = nets.build(smp(name, encoder), MASKS, 1, 4).eval()
-    assert model.stride == 32
-    with torch.no_grad():
-        assert model(torch.rand(1, 1, 64, 32)).shape == (1, 4, 64, 32)
-        assert model(torch.rand(2, 1, 50, 33)).shape == (2, 4, 50, 33)
+    for channels in (1, 4):
+        model = nets.build(smp(name, encoder), MASKS, channels, 4).eval()
+        assert model.stride == 32
+        with torch.no_grad():
+            assert model(torch.rand(1, channels, 64, 32)).shape == (1, 4, 64, 32)
+            assert model(torch.rand(2, channels, 50, 33)).shape == (2, 4, 50, 33)
+
+
+def test_an_encoder_that_is_made_for_one_size():
+    settings = smp("unet", "test_vit")
+    with pytest.raises(UserError, match="cannot be built on encoder 'test_vit'"):
+        nets.build(settings, MASKS, 1, 4, size=(50, 33))
+    settings = smp("unet", "swin_tiny_patch4_window7_224")
+    model = nets.build(settings, MASKS, 1, 4, size=(50, 33))
+    nets.try_out(model, settings, 1, 50, 33)
+    with pytest.raises(UserError, match="cannot take images of 50×33"):
+        nets.try_out(nets.build(settings, MASKS, 1, 4), settings, 1, 50, 33)
 
 
 def test_a_net_that_does_not_exist():
     with pytest.raises(
-        UserError, match=r"there is no net 'unett'; did you mean 'unet'\? allowed: residual_unet, unet, "
+        UserError, match=r"there is no net 'unett'; did you mean 'unet'\? allowed: residual_unet, plain_unet, "
     ):
         nets.build(smp("unett", "resnet18"), MASKS, 1, 4)
 
@@ -275,24 +317,16 @@ def test_an_encoder_that_the_architecture_cannot_use():
         nets.build(smp("unet", "vit_tiny_patch16_224"), MASKS, 1, 4)
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050"])
-def test_pretrained_weights_out_of_reach(encoder, monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(
-        UserError, match=rf"the weights of '{encoder}' could not be loaded \(.*\); set net.pretrained=f"
-    ):
-        nets.build(smp("unet", encoder, pretrained=True), MASKS, 1, 4)
-
-
 def test_a_net_that_cannot_take_the_images_says_so_before_training():
     settings = smp("pan", "resnet18")
     model = nets.build(settings, MASKS, 1, 4)
     with pytest.raises(UserError, match=r"'pan' on encoder 'resnet18' cannot take images of 64×128 \(.*\); choose"):
         nets.try_out(model, settings, 1, 64, 128)
-    own = nets.build(OWN, MASKS, 1, 4)
+    own = nets.build(OWN, MASKS, 1, 4).train()
+    random = torch.get_rng_state()
     before = {name: value.clone() for name, value in own.state_dict().items()}
     nets.try_out(own, OWN, 1, 5, 7)
+    assert torch.equal(random, torch.get_rng_state())
     assert own.training and all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
 
 
@@ -360,3 +394,28 @@ def test_nets_on_a_cpu_use_products_and_elsewhere_they_do_not():
     before = list(net.state_dict())
     net.place(torch.device("cpu"))
     assert sum(isinstance(module, FewPositions) for module in net.modules()) == 5 and list(net.state_dict()) == before
+
+
+# ---------------------------------------------------------------- the recipes
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_net_of_every_recipe_takes_its_images(path):
+    recipe = load_recipe(path)
+    labels = recipe.net.name in CLASSIFIERS
+    channels, size = (3, (96, 96)) if labels else (1, (64, 128))
+    settings = recipe.net.model_copy(update={"pretrained": "never"})
+    with torch.device("meta" if labels else "cpu"):  # the shape of a large net without its weights
+        model = nets.build(settings, LABELS if labels else MASKS, channels, 4, size=size)
+        nets.try_out(model, settings, channels, *size)
+        outputs = model(torch.zeros(2, channels, *size))
+    count = len(outputs) if isinstance(outputs, list) else 1
+    assert count == recipe.net.outputs
+
+
+def test_recipes_with_the_hubs_weights_name_some_that_exist():
+    import timm
+
+    for path in RECIPES.glob("*.yaml"):
+        net = load_recipe(path).net
+        assert net.pretrained == "never" or timm.models.is_model_pretrained(str(net.encoder)), path

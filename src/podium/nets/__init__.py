@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from podium.config import CLASSIFIERS, OWN_NETS, NetSettings
-from podium.errors import UserError, did_you_mean
+from podium.config_net import CLASSIFIERS, OWN_NETS, NetSettings
+from podium.errors import UserError
+from podium.nets import own
+from podium.nets.classifier import Classifier
 from podium.nets.few_positions import use_products
+from podium.nets.pretrained import Start
 
 
 class Model(nn.Module):
@@ -19,6 +21,8 @@ class Model(nn.Module):
     net: takes (N, channels, H, W) with H and W multiples of ``stride``, gives logits (N, outputs, H, W).
     mean, std: per channel, of images scaled to 0..1; kept in the weights file, since they are part of the model.
     (N, channels, H, W) float in 0..1 → logits (N, outputs, H, W): padded by reflection to the net's stride, and cut back.
+    A net with deep supervision gives a list in training, of which the one at index k has 1 / 2**k of the size, rounded up.
+    start: what its weights began with.
     """
 
     mean: torch.Tensor
@@ -28,6 +32,7 @@ class Model(nn.Module):
         super().__init__()
         self.net = net
         self.stride = stride
+        self.start = Start()
         self.layout = torch.contiguous_format
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
@@ -42,14 +47,17 @@ class Model(nn.Module):
         self.to(device)
         return self.to(memory_format=self.layout)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack it
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         height, width = x.shape[-2:]
         below, right = -height % self.stride, -width % self.stride
         x = ((x - self.mean) / self.std).contiguous(memory_format=self.layout)
         if below or right:
             mode = "reflect" if below < height and right < width else "replicate"
             x = nn.functional.pad(x, (0, right, 0, below), mode=mode)
-        return self.net(x)[..., :height, :width]
+        out = self.net(x)
+        if isinstance(out, torch.Tensor):
+            return out[..., :height, :width]
+        return [level[..., : -(-height // 2**k), : -(-width // 2**k)] for k, level in enumerate(out)]
 
 
 def _corrupts_memory(module: nn.Module) -> bool:
@@ -69,10 +77,12 @@ def build(
     outputs: int,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Model:
     """The network that ``settings`` name, for images of ``channels`` channels and ``outputs`` classes.
 
-    task: what it must give, masks or labels; a net of the other kind is a UserError.
+    task: what it must give, masks or labels; a net of the other kind is a UserError. size: height and width of the images,
+    for nets of timm that are made for one size; the same where its weights are loaded as where it was trained.
     """
     labels = settings.name in CLASSIFIERS
     if labels != (task == "classification"):
@@ -80,58 +90,40 @@ def build(
         raise UserError(
             f"net.name: '{settings.name}' predicts {kind}, the competition's task is {task}; choose another net"
         )
-    if labels:
-        net = _classifier(settings, channels, outputs)
-        # our own blocks halve by two ways that must agree on odd sizes; timm's nets take any size
-        stride = 2 ** (len(settings.widths) - 1) if settings.widths else 1
-    elif settings.name in OWN_NETS:
-        from podium.nets.residual_unet import ResidualUNet
-
-        assert settings.widths is not None
-        net = ResidualUNet(channels, outputs, settings.widths, settings.dropout or 0.0)
-        stride = 2 ** (len(settings.widths) - 1)
+    if settings.name in OWN_NETS:
+        net, stride = own.build(settings, channels, outputs)
+        start = Start()
     else:
-        net, stride = _from_smp(settings, channels, outputs)
-    return Model(net, stride, mean or [0.0] * channels, std or [1.0] * channels)
+        from podium.nets import library
 
-
-def _classifier(settings: NetSettings, channels: int, outputs: int) -> nn.Module:
-    from podium.nets.classifier import Classifier, SmallCNN
-
-    if settings.name == "small_cnn":
-        assert settings.widths is not None
-        return Classifier(SmallCNN(channels, outputs, settings.widths, settings.dropout or 0.0))
-    import timm
-
-    name = settings.encoder or ""
-    if name not in timm.list_models():
-        near = did_you_mean(name, timm.list_models()).split("? allowed")[0]
-        guess = f"{near}? " if near.startswith("did you mean") else ""
-        raise UserError(f"net.encoder: timm has no '{name}'; {guess}see timm.list_models()")
-    try:
-        return Classifier(
-            timm.create_model(name, pretrained=settings.pretrained, in_chans=channels, num_classes=outputs)
-        )
-    except Exception as error:
-        if not settings.pretrained:
-            raise
-        raise _no_weights(name, error) from error
-
-
-def _no_weights(name: str, error: Exception) -> UserError:
-    return UserError(
-        f"net.pretrained: the weights of '{name}' could not be loaded ({type(error).__name__}); set "
-        "net.pretrained=false, or run once where the hub can be reached and bring the cache folder ($HF_HOME)"
-    )
+        make = library.timm_model if labels else library.smp_model
+        net, stride, start = make(settings, channels, outputs, size)
+    model = Model(Classifier(net) if labels else net, stride, mean or [0.0] * channels, std or [1.0] * channels)
+    model.start = start
+    return model
 
 
 def try_out(model: Model, settings: NetSettings, channels: int, height: int, width: int) -> None:
-    """Predict one empty image; a net that cannot take images of this size is a UserError, before anything is trained."""
+    """Predict and train on an empty image; a net that cannot take this size is a UserError, before anything is trained.
+
+    Nothing of the model changes. Of a list of outputs, as deep supervision gives in training, each has half the size of
+    the one before it, rounded up.
+    """
     like = next(model.parameters())
     mode = model.training
+    labels = isinstance(model.net, Classifier)
     try:
         with torch.inference_mode():
-            model.eval()(torch.zeros(1, channels, height, width, device=like.device))
+            for training, count in ((False, 1), (True, 2)):  # batch norm learns nothing from one value
+                given = torch.zeros(count, channels, height, width, device=like.device)
+                kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+                with torch.random.fork_rng([like.device] if like.device.type == "cuda" else []):
+                    out = torch.func.functional_call(model.train(training), kept, (given,))
+                levels = out if isinstance(out, list) else [out]
+                for k, level in enumerate(levels):
+                    wanted = (1, 1) if labels else (-(-height // 2**k), -(-width // 2**k))
+                    if level.shape[-2:] != wanted:
+                        raise ValueError(f"it gives {level.shape[-2]}×{level.shape[-1]}, not {wanted[0]}×{wanted[1]}")
     except (AssertionError, RuntimeError, ValueError) as error:
         what = f"'{settings.name}'" + (f" on encoder '{settings.encoder}'" if settings.encoder else "")
         said = " ".join(str(error).split())
@@ -140,37 +132,3 @@ def try_out(model: Model, settings: NetSettings, channels: int, height: int, wid
         ) from error
     finally:
         model.train(mode)
-
-
-def _from_smp(settings: NetSettings, channels: int, outputs: int) -> tuple[nn.Module, int]:
-    import segmentation_models_pytorch as smp
-    import timm
-
-    base = smp.base.SegmentationModel
-    architectures = {
-        name.lower(): item for name, item in vars(smp).items() if isinstance(item, type) and issubclass(item, base)
-    }
-    allowed = [*(name for name in OWN_NETS if name not in CLASSIFIERS), *architectures]
-    if settings.name not in architectures:
-        raise UserError(f"net.name: there is no net '{settings.name}'; {did_you_mean(settings.name, allowed)}")
-    encoder = settings.encoder or ""
-    native = smp.encoders.encoders
-    name = encoder if encoder in native or encoder.startswith("tu-") else f"tu-{encoder}"
-    if name.startswith("tu-") and name[3:] not in timm.list_models(pretrained=False):
-        near = did_you_mean(encoder, [*native, *timm.list_models()]).split("? allowed")[0]
-        guess = f"{near}? " if near.startswith("did you mean") else ""
-        raise UserError(f"net.encoder: neither smp nor timm has '{encoder}'; {guess}see timm.list_models()")
-    weights = (True if name.startswith("tu-") else "imagenet") if settings.pretrained else None
-    try:
-        net = architectures[settings.name](
-            encoder_name=name, encoder_weights=weights, in_channels=channels, classes=outputs
-        )
-    except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
-        raise UserError(
-            f"net: '{settings.name}' cannot be built on encoder '{encoder}' ({error}); choose another encoder"
-        ) from error
-    except Exception as error:
-        if not settings.pretrained:
-            raise
-        raise _no_weights(encoder, error) from error
-    return net, math.lcm(32, int(getattr(net.encoder, "output_stride", 32)))

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from podium.nets.residual_unet import ResidualBlock
+from podium.nets.blocks import ResidualBlock
 
 
 class Classifier(nn.Module):

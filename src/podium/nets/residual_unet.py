@@ -8,33 +8,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-
-class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with batch norm and a shortcut (He et al. 2016, arXiv:1512.03385); dropout between them.
-
-    (N, inputs, H, W) → (N, outputs, H / stride, W / stride).
-    """
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-            nn.Dropout2d(dropout) if dropout else nn.Identity(),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        # Averaging before the 1×1 keeps what a strided 1×1 would skip (He et al. 2019, arXiv:1812.01187), and avoids
-        # oneDNN's backward pass of narrow strided 1×1 convolutions, which corrupts memory (torch 2.12.1, channels-last).
-        # No norm: the sum is normalised well enough by the body's, and at full resolution a norm costs as much as the 1×1.
-        pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
-        match = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
-        self.shortcut = nn.Sequential(pool, match)
-        self.activation = nn.ReLU(inplace=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.body(x) + self.shortcut(x))
+from podium.nets.blocks import ResidualBlock, enlarge
 
 
 class ResidualUNet(nn.Module):
@@ -68,6 +42,5 @@ class ResidualUNet(nn.Module):
         x = self.deep(x)
         for reduce, block, skip in zip(self.reduce, self.up, reversed(skips), strict=True):
             # reduced before enlarging: a quarter of the work of enlarging first
-            x = nn.functional.interpolate(reduce(x), scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = block(x + skip)
+            x = block(enlarge(reduce(x)) + skip)
         return self.head(x)
