@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from podium.config import AugmentSettings, Competition
+from podium.config import Competition
+from podium.config_augment import AugmentSettings
 from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.data.ragged import Ragged
 from podium.randomness import stream
+from podium.training.fold import Length
 from podium.training.source import Resident
 
-PLAIN = AugmentSettings(flip_h=0)
+PLAIN = AugmentSettings(batch=())
 CPU = torch.device("cpu")
 SAME = Fit((2, 2), "same")
 N = 10
@@ -96,6 +98,70 @@ def test_a_rarest_class_that_does_not_occur_gives_way_to_the_next():
     assert sorted(drawn(resident, 0, 0, 0)) == [0, 0, 1, 1, 2, 2, 4, 4]
 
 
+def fading(rows: list[int], start: int, end: int | None) -> Resident:
+    return Resident(part(), np.array(rows), SAME, competition(), start, 2, CPU, end)
+
+
+def counts_at(resident: Resident, progress: float, epoch: int = 0) -> list[int]:
+    """How often each of ten rows is drawn."""
+    batches = list(resident.epoch(0, 0, epoch, PLAIN, progress))
+    assert len(batches) == resident.steps
+    rows = [round(float(image[0, 0, 0]) * 25.5) for batch in batches for image in batch.images]
+    return np.bincount(rows, minlength=N).tolist()
+
+
+@pytest.mark.parametrize(
+    ("progress", "rare"),
+    # of 10 images the 2 with rock have weight 2 r and the others 8: 10 × 8 / 16, 5 / 13, 4 / 12, 2 / 10
+    [(0.0, 5), (0.5, 4), (2 / 3, 3), (1.0, 2)],
+)
+def test_a_rate_that_falls_leaves_the_epoch_as_long(progress, rare):
+    resident = fading(list(range(N)), 4, 1)
+    assert (len(resident.order), resident.steps) == (10, 5)
+    once_more, left_out = set(), set()
+    for epoch in range(40):
+        found = counts_at(resident, progress, epoch)
+        assert found[3] + found[8] == rare and abs(found[3] - found[8]) <= 1
+        others = [count for row, count in enumerate(found) if row not in (3, 8)]
+        assert sum(others) == 10 - rare and max(others) == 1
+        once_more.add(found[3] - found[8])
+        left_out |= {row for row, count in enumerate(found) if not count}
+    # which of them is a matter of lot
+    assert once_more == ({-1, 1} if rare % 2 else {0})
+    assert left_out == (set(range(N)) - {3, 8} if rare > 2 else set())
+
+
+def test_between_two_rates_an_epoch_is_as_long_as_at_the_lower_and_may_also_grow():
+    for start, end in ((3, 2), (2, 3)):
+        resident = fading(list(range(N)), start, end)
+        assert len(resident.order) == 12
+        constant = source(list(range(N)), rate=2)
+        at_two = counts_at(resident, 0.0 if start == 2 else 1.0)
+        assert at_two == np.bincount(drawn(constant, 0, 0, 0), minlength=N).tolist()
+        # 12 × 6 / 14
+        assert sum(np.array(counts_at(resident, 0.0 if start == 3 else 1.0))[[3, 8]]) == 5
+
+
+def test_a_rate_that_stays_draws_the_same_whatever_its_end_is_called():
+    constant = list(source(list(range(N)), rate=3).epoch(1, 0, 2, PLAIN))
+    for end, progress in ((None, 0.7), (3, 0.3)):
+        for one, other in zip(fading(list(range(N)), 3, end).epoch(1, 0, 2, PLAIN, progress), constant, strict=True):
+            assert torch.equal(one.images, other.images)
+
+
+def test_a_rate_that_falls_where_all_images_hold_the_class_or_none_does():
+    assert counts_at(fading([3, 8], 4, 1), 0.0)[3::5] == [1, 1]
+    unlabelled = Part("train", part().images, Ragged.stack(np.zeros((N, 1, 2, 2), np.uint8), part().images.ids), "0")
+    resident = Resident(unlabelled, np.arange(N), SAME, competition(), 4, 2, CPU, 1)
+    assert counts_at(resident, 0.0) == [1] * N
+
+
+def test_a_length_says_how_much_of_it_is_behind_an_epoch():
+    length = Length(steps=10, steps_per_epoch=3)
+    assert [length.progress(epoch) for epoch in range(5)] == [0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1, 1]
+    assert [Length(2, 3).progress(epoch) for epoch in range(2)] == [0, 1]
+
+
 def test_an_epoch_draws_each_row_once():
     for epoch in range(3):
         assert sorted(drawn(source(list(range(N))), 0, 0, epoch)) == list(range(N))
@@ -127,7 +193,7 @@ def test_targets_belong_to_their_images(rows):
 
 
 def test_an_epoch_is_a_function_of_seed_fold_and_epoch():
-    settings = AugmentSettings(flip_h=0.5, brightness=0.1, contrast=0.1, noise=0.1)
+    settings = AugmentSettings.model_validate({"batch": ["flip_h", "contrast", "brightness", "noise"]})
 
     def batches(resident: Resident, seed: int, fold: int, epoch: int) -> torch.Tensor:
         return torch.cat([batch.images for batch in resident.epoch(seed, fold, epoch, settings)])
@@ -180,7 +246,7 @@ def test_an_epoch_gives_such_images_divided_by_their_scale(dtype):
     ids = [str(i) for i in range(4)]
     made = Part("train", Ragged.stack(images, ids), Ragged.stack(masks, ids), "0")
     resident = Resident(made, np.arange(4), Fit((3, 5), "same"), competition(), 1, 2, CPU)
-    settings = AugmentSettings(flip_h=0.5, flip_v=0.5)
+    settings = AugmentSettings.model_validate({"batch": ["flip_h", "flip_v"]})
     seen = set()
     for batch in resident.epoch(1, 0, 0, settings):
         assert batch.images.dtype == torch.float32
@@ -219,7 +285,7 @@ def test_labels_are_targets_of_one_pixel():
     # all three classes are scored; the rarest is 1, of rows 2 and 7
     assert resident.counts.tolist() == [4, 2, 3]
     assert resident.targets.shape == (N, 1, 1) and resident.targets.flatten().tolist() == labels.tolist()
-    settings = AugmentSettings(flip_h=0.5, flip_v=0.5)
+    settings = AugmentSettings.model_validate({"batch": ["flip_h", "flip_v"]})
     rows = []
     for batch in resident.epoch(0, 0, 0, settings):
         assert batch.targets.shape == (2, 1, 1)

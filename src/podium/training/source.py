@@ -14,12 +14,16 @@ import numpy as np
 import torch
 
 from podium.augment import augment, draw
-from podium.config import AugmentSettings, Competition
+from podium.config import Competition
+from podium.config_augment import AugmentSettings
+from podium.config_mix import Mixes
+from podium.data.chunk import NO_LABEL
 from podium.data.fit import Fit
 from podium.data.part import Part
-from podium.losses import NO_LABEL
+from podium.mixing import Mixing
 from podium.randomness import stream
 from podium.training.moments import Moments
+from podium.training.rows import rows_of
 
 READ_AT_ONCE = 256
 """Rows that are read at once; fixed, since floating-point means depend on it."""
@@ -27,18 +31,42 @@ READ_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Batch:
-    """images float32 (B, C, H, W) in about 0..1; targets uint8 (B, H, W) masks or (B, 1, 1) labels, 255 for no loss."""
+    """images float32 (B, C, H, W) in about 0..1; targets uint8 (B, H, W) masks or (B, 1, 1) labels, 255 for no loss.
+
+    other, share: where labels were mixed, a second set of targets and its share in each image, float32 (B,).
+    """
 
     images: torch.Tensor
     targets: torch.Tensor
+    other: torch.Tensor | None = None
+    share: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A training piece by its number: image (C, h, w) as stored, and target uint8 (h, w), or (1, 1) for a label.
+
+    first: the number of each row's first piece. lookup: from classes to those that are learnt.
+    """
+
+    part: Part
+    rows: np.ndarray
+    fit: Fit
+    lookup: np.ndarray
+    first: np.ndarray
+
+    def __call__(self, piece: int) -> tuple[np.ndarray, np.ndarray]:
+        at = int(np.searchsorted(self.first, piece, side="right")) - 1
+        image, target = self.fit.piece(self.part, int(self.rows[at]), piece - int(self.first[at]))
+        return image, self.lookup[target]
 
 
 class Source(ABC):
     """The training rows of a fold: what they are like, and the order in which an epoch draws them.
 
-    counts: pixels (or labels) per scored class, int64 (K,). order: the pieces of one epoch before shuffling; those with
-    the rarest class several times. mean, std: per channel, None where the competition does not standardise. shape: of
-    one image, (C, H, W), at the net's size.
+    counts: pixels (or labels) per scored class, int64 (K,). rarest: of the scored classes that occur, the one with the
+    fewest. order: the pieces of one epoch before shuffling; those with the rarest class several times. mean, std: per
+    channel, None where the competition does not standardise. shape: of one image, (C, H, W), at the net's size.
     """
 
     def __init__(
@@ -50,10 +78,13 @@ class Source(ABC):
         rarest_rate: int,
         batch: int,
         device: torch.device,
+        rarest_rate_end: int | None = None,
+        mix: Mixes = (),
     ) -> None:
         """Classes that are not scored carry no loss; the others are learnt in their order.
 
-        fit: how images come to the size that the net works on; a tile counts as an image of its own.
+        fit: how images come to the size that the net works on; a tile counts as an image of its own. rarest_rate,
+        rarest_rate_end: see ``order_at``. mix: copy-paste without masks is a UserError.
         """
         self.part, self.rows, self.fit, self.device = part, rows, fit, device
         scored = competition.scored
@@ -70,13 +101,15 @@ class Source(ABC):
             pieces.append(counts)
             self._take(sum(len(found) for found in per_image) - len(images), images, targets)
         found = np.concatenate(per_image)
-        self.pieces = np.concatenate(pieces)
+        self.reader = Reader(part, rows, fit, self.lookup, np.concatenate([[0], np.cumsum(np.concatenate(pieces))]))
         total = found.sum(0)
         self.counts = torch.from_numpy(total)
         present = np.flatnonzero(total)
-        rarest = present[total[present].argmin()] if len(present) else 0
-        rare = np.flatnonzero(found[:, rarest])
-        self.order = torch.from_numpy(np.concatenate([np.arange(len(found))] + [rare] * (rarest_rate - 1)))
+        self.rarest = int(present[total[present].argmin()]) if len(present) else 0
+        held = found[:, self.rarest]
+        self._rare, self._others = (torch.from_numpy(np.flatnonzero(kind)) for kind in (held > 0, held == 0))
+        self._rates = rarest_rate, rarest_rate if rarest_rate_end is None else rarest_rate_end
+        self.order = torch.cat([torch.arange(len(found))] + [self._rare] * (min(self._rates) - 1))
         self.mean: list[float] | None = None
         self.std: list[float] | None = None
         if competition.standardised:
@@ -85,6 +118,7 @@ class Source(ABC):
             self.std = np.maximum(std / part.scale, 1e-3).tolist()
         self.batch = min(batch, len(self.order))
         self.steps = len(self.order) // self.batch
+        self.mixing = Mixing(mix, competition.task, self.rarest, held, self.reader, self.batch, fit.size, device)
 
     @property
     def drawn(self) -> int:
@@ -96,15 +130,47 @@ class Source(ABC):
         images, counts = self.fit.images(self.part, rows)
         return images, self.lookup[self.fit.targets(self.part, rows, counts)], counts
 
-    def epoch(self, seed: int, fold: int, epoch: int, settings: AugmentSettings) -> Iterator[Batch]:
-        """The augmented batches of one epoch: a function of (seed, fold, epoch), whatever ran before."""
+    def order_at(self, progress: float, generator: torch.Generator) -> torch.Tensor:
+        """The pieces of an epoch before shuffling; ``progress`` is how much of the training lies behind it, 0..1.
+
+        A piece with the rarest class is drawn r times as often as another, r going evenly from ``rarest_rate`` to
+        ``rarest_rate_end``. Every epoch is as long as at the lower of the two: ``order`` itself where both are one. At
+        any other rate each piece with the class comes equally often, some once more than others by lot, and of the rest
+        some are left out by lot.
+        """
+        start, end = self._rates
+        if start == end:
+            return self.order
+        weight = (start + (end - start) * progress) * len(self._rare)
+        rare = round(len(self.order) * weight / (weight + len(self._others))) if weight else 0
+        times, more = divmod(rare, max(1, len(self._rare)))
+        lots = [torch.randperm(len(kind), generator=generator) for kind in (self._rare, self._others)]
+        others = self._others[lots[1][: len(self.order) - rare]]
+        return torch.cat([*[self._rare] * times, self._rare[lots[0][:more]], others])
+
+    def epoch(
+        self, seed: int, fold: int, epoch: int, settings: AugmentSettings, progress: float = 0.0
+    ) -> Iterator[Batch]:
+        """The augmented batches of one epoch: a function of (seed, fold, epoch, progress), whatever ran before.
+
+        progress: how much of the training lies behind it, 0..1.
+        """
         generator = torch.Generator().manual_seed(stream("epoch", seed, fold, epoch))
         torch.manual_seed(stream("noise", seed, fold, epoch))
-        order = self.order[torch.randperm(len(self.order), generator=generator)][: self.drawn]
-        draws = draw(settings, len(self.order), generator).to(self.device)
+        order = self.order_at(progress, generator)
+        order = order[torch.randperm(len(order), generator=generator)][: self.drawn]
+        draws = draw(settings, len(self.order), generator, self.shape).to(self.device)
+        mixed = self.mixing.epoch(stream("mix", seed, fold, epoch), self.drawn)
+        taken = draw(settings, mixed.taken, generator, self.shape).to(self.device) if mixed.taken else draws
+
+        def changed(images: torch.Tensor, targets: torch.Tensor, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            return augment(images, targets, taken[rows], settings, self.scale)
+
         for step, (images, targets) in enumerate(self._batches(order, stream("per image", seed, fold, epoch))):
             rows = slice(step * self.batch, (step + 1) * self.batch)
-            yield Batch(*augment(images, targets, draws[rows], settings, self.scale))
+            images, targets = mixed.before(step, images, targets)
+            images, targets = augment(images, targets, draws[rows], settings, self.scale)
+            yield Batch(*mixed.after(step, images, targets, changed))
 
     @abstractmethod
     def sample(self, count: int) -> torch.Tensor:
@@ -140,4 +206,4 @@ class Resident(Source):
         order = order.to(self.device)
         for start in range(0, len(order), self.batch):
             picked = order[start : start + self.batch]
-            yield self.images[picked], self.targets[picked]
+            yield rows_of(self.images, picked), rows_of(self.targets, picked)

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from podium.augment_per_image import PerImage
-from podium.config import AugmentSettings
+from podium.config_augment import AugmentSettings
 from podium.training.source import Source
 
 AHEAD = 4
@@ -24,8 +24,8 @@ class Streamed(Source):
     Memory does not grow with the number of images. settings: of them ``per_image`` is done here, before the batch exists.
     """
 
-    def __init__(self, *arguments: Any, settings: AugmentSettings, readers: int = 0) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, settings: AugmentSettings, readers: int = 0, **more: Any) -> None:
+        super().__init__(*arguments, **more)
         self._sampler = _Sampler()
         self._loader: DataLoader[tuple[torch.Tensor, torch.Tensor]] = DataLoader(
             _Pieces(self, settings),
@@ -68,15 +68,12 @@ class _Pieces(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Piece by number, and the seed of what is done to it."""
 
     def __init__(self, source: Source, settings: AugmentSettings) -> None:
-        self.part, self.fit, self.rows, self.lookup = source.part, source.fit, source.rows, source.lookup
-        self.first = np.concatenate([[0], np.cumsum(source.pieces)])
+        self.read = source.reader
         self.change = PerImage(settings.per_image) if settings.per_image else None
 
     def __getitem__(self, wanted: Wanted) -> tuple[torch.Tensor, torch.Tensor]:
         piece, seed = wanted
-        at = int(np.searchsorted(self.first, piece, side="right")) - 1
-        image, target = self.fit.piece(self.part, int(self.rows[at]), piece - int(self.first[at]))
-        target = self.lookup[target]
+        image, target = self.read(piece)
         if self.change is not None:
             image, target = self.change(image, target, seed)
         # copies: what is mapped cannot be written to, of which torch warns in every reading process
