@@ -11,7 +11,7 @@ from typing import Literal
 
 from podium.config import Competition
 from podium.data import kaggle
-from podium.data.sample import has_sample, is_sample, sample_of_this_version, write_sample
+from podium.data.sample import has_sample, is_sample, place, sample_of_this_version, what_it_is, write_sample
 from podium.errors import UserError
 
 KAGGLE_INPUT = Path("/kaggle/input")
@@ -33,8 +33,8 @@ REASONS: dict[Kind, str] = {
 class Origin:
     """The folder that holds the competition's file, and how it was found.
 
-    name: under which results live: the competition's, with ``-sample`` where the file is the built-in sample,
-    wherever it lies, so that its results are never taken for real ones.
+    name: under which results live: the competition's, with ``-sample`` where the data are the built-in sample,
+    wherever they lie, so that its results are never taken for real ones.
     """
 
     kind: Kind
@@ -48,7 +48,8 @@ class Origin:
 
     def sentence(self) -> str:
         """What a run prints about its data."""
-        warning = "; generated data: its scores say nothing about the competition" if self.sample else ""
+        what = what_it_is(self.name.removesuffix("-sample"))
+        warning = f"; {what}: its scores say nothing about the competition" if self.sample else ""
         return f"data of {self.name}: {self.folder} ({REASONS[self.kind]}{warning})"
 
 
@@ -105,7 +106,7 @@ def locate(
                 f"{wanted}; correct the data section of the competition, or use --data or --sample"
             )
         return _origin("download", project, competition)
-    if not has_sample(competition.name):
+    if not has_sample(competition):
         looked = ", ".join(str(folder) for _, folder in places)
         raise UserError(
             f"{competition.name}: no {wanted} in {looked}, no Kaggle credentials and no built-in "
@@ -120,7 +121,7 @@ def _there(folder: Path, wanted: str) -> bool:
 
 
 def _origin(kind: Kind, folder: Path, competition: Competition) -> Origin:
-    generated = is_sample(folder / competition.data.expects)
+    generated = is_sample(place(competition, folder))
     return Origin(kind, folder, f"{competition.name}-sample" if generated else competition.name)
 
 
@@ -147,18 +148,24 @@ def _given(competition: Competition, data: Path) -> Path:
 def _sample(competition: Competition, root: Path) -> Origin:
     """The sample in ``root``/data, written where it is missing or of another version; foreign files stay."""
     folder = root / "data" / f"{competition.name}-sample"
-    if not has_sample(competition.name):
+    if not has_sample(competition):
         raise UserError(
             f"{competition.name}: there is no built-in sample; name the folder of the competition's data with --data"
         )
-    path = folder / competition.data.expects
-    if path.exists() and not is_sample(path):
+    path = place(competition, folder)
+    occupied = any(path.iterdir()) if path.is_dir() else path.exists()
+    if occupied and not is_sample(path):
         raise UserError(
             f"{path}: is not the built-in sample, or damaged, and is not overwritten; move it away, "
             f"or name its folder with --data"
         )
     if not sample_of_this_version(path):
         write_sample(competition.name, path)
+    if not _there(folder, competition.data.expects):
+        raise UserError(
+            f"{folder}: the sample has no {competition.data.expects}; correct the competition's data section, or delete "
+            "this folder, it is written anew"
+        )
     return Origin("sample", folder, f"{competition.name}-sample")
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from podium.data.sample_paint import noise
+
 HEIGHT, WIDTH = 64, 128
 UNLABELLED, SOIL, BEDROCK, SAND, ROCK = range(5)
 TERRAINS = (SOIL, BEDROCK, SAND)
@@ -82,18 +84,7 @@ def _scene(rng: np.random.Generator, rocky: bool) -> Scene:
 
 
 def _noise(rng: np.random.Generator, power: float, stretch: float = 1.0, lowest: float = 0.0) -> np.ndarray:
-    """Noise (H, W) with amplitudes falling as 1/f^power, mean 0, deviation 1.
-
-    stretch: how much wider than high its blobs are. lowest: cycles per pixel below which nothing is left.
-    """
-    white = np.fft.rfft2(rng.standard_normal((HEIGHT, WIDTH)))
-    down, across = np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None, :]
-    frequency = np.hypot(down, across * stretch)
-    frequency[0, 0] = 1.0
-    shaped = white * frequency**-power * (frequency >= lowest)
-    shaped[0, 0] = 0
-    field = np.fft.irfft2(shaped, s=(HEIGHT, WIDTH))
-    return field / field.std()
+    return noise((HEIGHT, WIDTH), rng, power, stretch, lowest)
 
 
 def _regions(rng: np.random.Generator, classes: np.ndarray) -> np.ndarray:
