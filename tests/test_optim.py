@@ -9,15 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from podium.config import TrainSettings
-from podium.training.optim import Average, clip, optimiser, rate
+from podium import nets
+from podium.config_net import NetSettings
+from podium.config_train import TrainSettings
+from podium.training.optim import Average, clip, epochs_since_best, optimiser, rate
+from podium.training.stages import backbone, depths
 
 CPU = torch.device("cpu")
 
 
 def test_the_rate_rises_in_a_line_and_falls_in_half_a_cosine():
     settings = TrainSettings(lr=0.8, warmup=0.2)
-    rates = [rate(step, 20, settings) for step in range(20)]
+    rates = [rate(step, 20, 5, settings) for step in range(20)]
     assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert rates[4] == pytest.approx(0.8)  # the cosine starts at the top
     assert rates[8] == pytest.approx(0.4 * (1 + math.sqrt(0.5)))  # a quarter of the way: cos 45°
@@ -28,7 +31,7 @@ def test_the_rate_rises_in_a_line_and_falls_in_half_a_cosine():
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.05), (2, 0.05), (3, 1.0), (5, 0.0), (100, 0.0)])
 def test_no_schedule_is_too_short(steps, warmup):
-    rates = [rate(step, steps, TrainSettings(lr=1.0, warmup=warmup)) for step in range(steps)]
+    rates = [rate(step, steps, 1, TrainSettings(lr=1.0, warmup=warmup)) for step in range(steps)]
     assert all(0 < value <= 1 for value in rates) and max(rates) == 1
 
 
@@ -130,3 +133,117 @@ def test_gradients_are_clipped_as_torch_does(scale: float) -> None:
         found.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
     np.testing.assert_array_equal(found[0].numpy(), found[1].numpy())
     clip([nn.Parameter(torch.zeros(2))], 1.0)
+
+
+# ---------------------------------------------------------------- schedules
+
+
+def test_steps_down_by_epochs_after_the_warm_up():
+    settings = TrainSettings.model_validate(
+        {"lr": 1.0, "warmup": 0.1, "schedule": {"name": "step", "every": 2, "factor": 0.2}}
+    )
+    rates = [rate(step, 20, 4, settings) for step in range(20)]
+    assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
+    assert rates[7:9] == pytest.approx([1.0, 0.2]) and rates[15:17] == pytest.approx([0.2, 0.04])
+    constant = TrainSettings.model_validate({"lr": 1.0, "warmup": 0.0, "schedule": {"name": "constant"}})
+    assert {rate(step, 20, 4, constant) for step in range(20)} == {1.0}
+
+
+def test_a_plateau_halves_the_rate_and_counts_anew():
+    settings = TrainSettings.model_validate(
+        {"lr": 1.0, "warmup": 0.0, "schedule": {"name": "plateau", "factor": 0.5, "patience": 2, "lowest": 0.2}}
+    )
+    scores = [0.1, 0.3, 0.2, 0.3, 0.1, 0.1, 0.4, 0.0, 0.0, 0.0, 0.0]
+    found = [rate(0, 20, 1, settings, scores[:n]) for n in range(len(scores) + 1)]
+    # 0.3 stood for two epochs after the fourth, for two more after the sixth; 0.4 after the ninth, the floor is 0.2
+    assert found == [1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.2, 0.2, 0.2]
+    assert rate(0, 20, 1, TrainSettings(lr=1e-8, warmup=0.0, schedule=settings.schedule), scores) == 1e-8
+
+
+def test_epochs_since_the_best_count_from_the_first_of_equals():
+    assert [epochs_since_best(scores) for scores in ([], [1.0], [1.0, 1.0], [1.0, 2.0, 0.0, 2.0])] == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(("name", "reference"), [("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)])
+def test_other_optimisers_are_torchs(name, reference):
+    found = []
+    for ours in (True, False):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2, bias=False)
+        settings = TrainSettings(lr=0.1, weight_decay=0.01, optimiser=name, momentum=0.8 if name == "sgd" else None)
+        more = {"momentum": 0.8, "nesterov": True} if name == "sgd" else {}
+        made = (
+            optimiser(model, settings, CPU)
+            if ours
+            else reference(model.parameters(), lr=0.1, weight_decay=0.01, **more)
+        )
+        for _ in range(3):
+            made.zero_grad()
+            (model(torch.ones(1, 3)) ** 2).sum().backward()
+            made.step()
+        found.append(model.weight.detach().clone())
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"momentum": 0.9}, "momentum: does nothing with adamw"),
+        ({"ema": 0}, "keep: ema needs ema above 0"),
+        ({"batch": 4, "accumulate": 5}, "accumulate: a batch of 4 has no 5 pieces"),
+        ({"schedule": {"name": "step"}}, "every"),
+        ({"schedule": {"name": "cosine", "every": 3}}, "every"),
+    ],
+)
+def test_settings_that_do_nothing_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        TrainSettings(**values)
+
+
+# ---------------------------------------------------------------- backbones
+
+
+def stages_of(settings, task="segmentation"):
+    model = nets.build(NetSettings(**settings), task, 3, 4)
+    return model, depths(model)
+
+
+def test_stages_of_a_resnet_encoder():
+    model, found = stages_of({"name": "unet", "encoder": "resnet18"})
+    assert {name.split(".")[2] if "encoder" in name else "": depth for name, depth in found.items()} == {
+        "conv1": 5,
+        "bn1": 5,
+        "layer1": 4,
+        "layer2": 3,
+        "layer3": 2,
+        "layer4": 1,
+    }
+    inside = {name for name, _ in model.named_parameters() if name.startswith("net.encoder.")}
+    assert set(found) == inside and backbone(model) is model.net.encoder
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "efficientnet_b0", "vit_tiny_patch16_224"])
+def test_stages_of_timms_classifiers_leave_the_head_out(encoder):
+    settings = {"name": "timm", "encoder": encoder}
+    model, found = stages_of(settings, "classification")
+    names = [name for name, _ in model.named_parameters()]
+    head = {id(p) for p in model.net.net.get_classifier().parameters()}
+    assert set(found) == {name for name, p in model.named_parameters() if id(p) not in head}
+    assert len(found) < len(names) and min(found.values()) == 1 and max(found.values()) >= 4
+    # in the order of the layers, but for embeddings that belong to the stem, the numbers only fall
+    numbers = [found[name] for name in names if name in found and "embed" not in name and "token" not in name]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_our_own_nets_have_no_backbone():
+    model, found = stages_of({"name": "residual_unet", "widths": [4, 8]})
+    assert found == {} and backbone(model) is None
+
+
+def test_rates_fall_towards_the_image():
+    model, found = stages_of({"name": "unet", "encoder": "resnet18"})
+    made = optimiser(model, TrainSettings(layer_decay=0.5), CPU, found)
+    scale = {id(p): group["scale"] for group in made.param_groups for p in group["params"]}
+    by_name = {name: scale[id(p)] for name, p in model.named_parameters()}
+    assert by_name["net.encoder.conv1.weight"] == 0.5**5 and by_name["net.encoder.layer4.0.conv1.weight"] == 0.5
+    assert by_name["net.segmentation_head.0.weight"] == 1

@@ -12,6 +12,7 @@ import pytest
 
 from podium.config import Competition, Recipe
 from podium.config_file import load_competition, load_recipe
+from podium.errors import UserError
 from podium.jobs import Job, Site
 from podium.plan import Means, Plan, Sizes, plan
 from podium.speeds import Compiled, Speeds, pick_workers
@@ -97,6 +98,16 @@ def test_a_budget_too_short_even_for_one_says_so_and_takes_it() -> None:
     made = _plan(budget=60.0, rates={"residual_unet": 10.0, "unet_resnet18": 10.0})
     assert [run.recipe.name for run in made.runs] == ["residual_unet"]
     assert "fewer than its min_epochs" in made.notes[-1]
+
+
+def test_a_plateau_has_no_budget() -> None:
+    plateau = ("train.schedule={name: plateau}",)
+    assert _plan(plateau).budget is None
+    with pytest.raises(
+        UserError, match=r"recipe 'residual_unet': its schedule, a plateau, ends when.*leave the budget out"
+    ):
+        _plan(plateau, budget=2000.0)
+    assert _plan(("train.early_stopping=5",), budget=2000.0).seconds == _plan(budget=2000.0).seconds
 
 
 def test_what_changes_a_result_changes_its_key_and_nothing_else_does() -> None:

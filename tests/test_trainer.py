@@ -12,9 +12,10 @@ from torch import nn
 
 from conftest import SIZE, Tiny
 from podium.config import Recipe
+from podium.config_loss import CrossEntropy, Dice, LossSettings
 from podium.data.fit import Fit
 from podium.errors import UserError
-from podium.losses import cross_entropy, label_weight
+from podium.losses import Loss
 from podium.training.choose import make_source
 from podium.training.compiled import compiled
 from podium.training.machine import Machine
@@ -55,7 +56,7 @@ def trainer_of(
     if net is not None:
         made.model.net = net
         made.parameters = list(made.model.parameters())
-        made.optimiser = torch.optim.AdamW(made.parameters)
+        made.optimiser = torch.optim.AdamW([{"params": made.parameters, "scale": 1.0}])
     return made
 
 
@@ -69,6 +70,12 @@ def batch_of(count: int = 7) -> Batch:
     return Batch(torch.rand((count, 1, *SIZE), generator=generator), targets)
 
 
+def mixed_batch() -> Batch:
+    """With a second set of labels."""
+    batch = batch_of()
+    return Batch(batch.images, batch.targets, batch.targets.flip(0), torch.linspace(0, 1, len(batch.images)))
+
+
 def gradients(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in trainer.parameters if p.grad is not None])
 
@@ -76,27 +83,56 @@ def gradients(trainer: Trainer) -> torch.Tensor:
 def test_the_losses_of_pieces_add_up_to_the_batchs() -> None:
     batch, weights = batch_of(), torch.tensor([1.0, 2.5, 4.0])
     logits = torch.randn(7, 3, *SIZE, generator=torch.Generator().manual_seed(0))
-    total = label_weight(batch.targets, weights)
+    loss = Loss(LossSettings(), weights)
+    total = loss.total(batch.targets)
     by_hand = sum(float((batch.targets == k).sum()) * float(weights[k]) for k in range(3))
-    assert float(total) == pytest.approx(by_hand)
-    pieces = [cross_entropy(logits[i : i + 2], batch.targets[i : i + 2], weights, total) for i in range(0, 7, 2)]
-    assert float(sum(pieces)) == pytest.approx(float(cross_entropy(logits, batch.targets, weights)), rel=1e-6)
+    assert total.tolist() == pytest.approx([by_hand])
+    pieces = [loss(logits[i : i + 2], batch.targets[i : i + 2], total=total) for i in range(0, 7, 2)]
+    assert float(sum(pieces)) == pytest.approx(float(loss(logits, batch.targets)), rel=1e-6)
 
 
+@pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("micro", [1, 2, 3, 6])
-def test_a_batch_in_pieces_has_the_gradient_of_the_whole(tiny: Tiny, micro: int) -> None:
-    found = []
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(tiny: Tiny, micro: int, mixed: bool) -> None:
+    found, batch = [], mixed_batch() if mixed else batch_of()
     for size in (7, micro):
         torch.manual_seed(0)
         net = NoNorm(most=7)
         trainer = trainer_of(tiny, net=net)
         trainer.micro = size
-        loss = trainer._gradients(batch_of())
+        if mixed:
+            both = LossSettings(terms=(CrossEntropy(), Dice()))
+            trainer.loss = Loss(both, trainer.loss.weights)
+        loss = trainer._gradients(batch)
         assert loss is not None
         found.append((float(loss), gradients(trainer)))
         assert max(net.seen) <= size and sum(net.seen) == 7 and max(net.seen) - min(net.seen) <= 1
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-7)
+    if mixed:  # and it is the loss of both sets of labels
+        with torch.no_grad():
+            logits = trainer.model(batch.images)
+            expected = trainer.loss(logits, batch.targets, batch.other, batch.share)
+        assert found[0][0] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("micro", [7, 2])
+def test_two_sets_of_labels_have_the_gradient_of_both_in_their_shares(tiny: Tiny, micro: int) -> None:
+    plain, found = batch_of(), []
+    first = plain.targets.where(plain.targets != 255, 1)  # all labelled, so that both sets weigh the same
+    second = first.flip(0)
+    share = torch.full((len(first),), 0.3)
+    for targets, other, shares in ((first, None, None), (second, None, None), (first, second, share)):
+        torch.manual_seed(0)
+        trainer = trainer_of(tiny, net=NoNorm(most=7))
+        trainer.micro = micro
+        trainer.loss = Loss(LossSettings(weight_power=0), torch.ones(4))
+        loss = trainer._gradients(Batch(plain.images, targets, other, shares))
+        assert loss is not None
+        found.append((loss, gradients(trainer)))
+    assert not torch.allclose(found[0][1], found[1][1], rtol=1e-2)
+    for one, two, both in zip(*found, strict=True):
+        torch.testing.assert_close(both, 0.7 * one + 0.3 * two, rtol=1e-5, atol=1e-7)
 
 
 def test_memory_that_runs_out_halves_the_pieces_and_the_step_is_the_same(tiny: Tiny) -> None:

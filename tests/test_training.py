@@ -23,11 +23,13 @@ from podium.decode import finish
 from podium.errors import UserError
 from podium.folds import Folds
 from podium.inference.predict import load, predict_to
+from podium.randomness import stream
 from podium.store import Folder, Key, read_json
 from podium.training import checkpoint, fold, machine
 from podium.training import probe as training_probe
 from podium.training.checkpoint import Checkpoints
-from podium.training.fold import WEIGHTS, FoldResult, train_fold
+from podium.training.fold import FoldResult, train_fold
+from podium.training.inner import set_aside
 from podium.training.machine import Machine, detect
 from podium.training.optim import Average
 
@@ -80,7 +82,7 @@ def undisturbed(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights(path: Path) -> bytes:
-    return (path / WEIGHTS).read_bytes()
+    return (path / "ema.safetensors").read_bytes()
 
 
 # ---------------------------------------------------------------- the same bits
@@ -100,7 +102,7 @@ def test_interrupted_and_continued_is_the_same_bits(tiny, undisturbed, tmp_path,
     for epoch in stops:
         with pytest.raises(Stop):
             train(tiny, tmp_path, emit=stop_after(epoch))
-        assert not (tmp_path / WEIGHTS).exists() and Folder(tmp_path, KEY).done is None
+        assert not (tmp_path / "ema.safetensors").exists() and Folder(tmp_path, KEY).done is None
     events: list[dict[str, Any]] = []
     train(tiny, tmp_path, emit=events.append)
     assert weights(tmp_path) == weights(undisturbed)
@@ -149,7 +151,7 @@ def test_checkpoints_are_written_only_where_they_are_worth_it(tmp_path, monkeypa
 
 def test_what_a_finished_folder_holds(tiny, undisturbed):
     folder = Folder(undisturbed, KEY)
-    folder.verify(WEIGHTS, "history.csv")
+    folder.verify("ema.safetensors", "last.safetensors", "history.csv")
     done = folder.done
     assert done is not None
     assert not folder.file("last.pt").exists()
@@ -175,11 +177,16 @@ def test_the_average_of_the_weights_is_what_is_kept(tiny, undisturbed, tmp_path,
         for kept, live in zip(average._average, average._live, strict=True):
             kept.copy_(live)
 
-    train(tiny, tmp_path / "last", tiny.changed(train={"ema": 0}))
+    train(tiny, tmp_path / "last", tiny.changed(train={"ema": 0, "keep": "last"}))
     monkeypatch.setattr(Average, "update", copy)
     train(tiny, tmp_path / "copied")
     last, copied, average = (
-        load_file(path / WEIGHTS) for path in (tmp_path / "last", tmp_path / "copied", undisturbed)
+        load_file(path)
+        for path in (
+            tmp_path / "last" / "last.safetensors",
+            tmp_path / "copied" / "ema.safetensors",
+            undisturbed / "ema.safetensors",
+        )
     )
     assert last.keys() == average.keys()
     assert torch.equal(last["net.head.weight"], copied["net.head.weight"])  # the average does not change the training
@@ -223,7 +230,7 @@ def test_the_validation_fold_and_dropped_rows_leave_no_trace(tiny, undisturbed, 
     part = Part("train", Ragged.stack(images, ids), Ragged.stack(masks, ids), "other")
     train(tiny, tmp_path, part=part)
     assert weights(tmp_path) == weights(undisturbed)
-    mean = float(load_file(undisturbed / WEIGHTS)["mean"])
+    mean = float(load_file(undisturbed / "ema.safetensors")["mean"])
     assert mean == pytest.approx(images[~unseen].mean() / 255, abs=1e-6)
     assert abs(mean - tiny.dataset.train.images.stacked.mean() / 255) > 1e-4
 
@@ -250,7 +257,9 @@ def test_labels_of_the_unscored_class_are_not_learnt(tiny, undisturbed, tmp_path
 
 
 def test_the_rules_are_kept(tiny, tmp_path):
-    raw = tiny.recipe.model_dump(mode="json") | {"net": {"name": "unet", "encoder": "resnet18", "pretrained": True}}
+    raw = tiny.recipe.model_dump(mode="json") | {
+        "net": {"name": "unet", "encoder": "resnet18", "pretrained": "required"}
+    }
     with pytest.raises(UserError, match="rules say 'pretrained: forbidden'"):
         train(tiny, tmp_path, Recipe.model_validate(raw))
     assert not list(tmp_path.iterdir())
@@ -260,17 +269,30 @@ def test_a_loss_that_explodes_says_so_at_once(tiny, tmp_path, every_epoch):
     events: list[dict[str, Any]] = []
     with pytest.raises(UserError, match=r"the loss became nan in epoch \d; set a lower train.lr"):
         train(tiny, tmp_path, tiny.changed(train={"lr": 1e30, "epochs": 50}), emit=events.append)
-    assert len(events) < 5 and not (tmp_path / WEIGHTS).exists()
+    assert len(events) < 5 and not (tmp_path / "ema.safetensors").exists()
 
 
 # ---------------------------------------------------------------- a budget
 
 
+def test_scoring_the_inner_split_after_every_epoch_is_part_of_the_budget(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(fold, "probe", lambda *arguments: (40.0, 100.0))
+    rows, validation = tiny.folds.rows(1)
+    recipe = tiny.changed(train={"keep": "best", "inner": 0.25, "ema": 0.0, "rarest_rate": 1})
+    aside = len(set_aside(tiny.folds, rows, 0.25, stream("inner", 0, 1))[1])
+    per_epoch = (len(rows) - aside) // 4
+    # a step takes 4 / 40 s and its share of the images set aside, at 100 a second
+    seconds = len(validation) / 100 + 10.5 * (0.1 + aside / 100 / per_epoch)
+    result = train(tiny, tmp_path, recipe, seconds=seconds)
+    assert result.steps == 10 and read_json(tmp_path / "state.json")["length"]["steps_per_epoch"] == per_epoch
+
+
 def test_a_budget_becomes_steps_that_a_continued_training_keeps(tiny, tmp_path, every_epoch, monkeypatch):
     monkeypatch.setattr(fold, "probe", lambda *arguments: (40.0, 100.0))
     _, validation = tiny.folds.rows(1)
-    # 40 images/s are 10 steps/s; of 2.45 s the 20 images to predict take 0.2; half a step of slack
-    options: dict[str, Any] = {"seconds": 2.45, "test_images": 20 - len(validation)}
+    # 40 images/s are 10 steps/s; of 2.85 s the 20 images to predict take 0.2, batch norm's 20 batches, in one of the two
+    # views, 0.4; half a step of slack
+    options: dict[str, Any] = {"seconds": 2.85, "test_images": 20 - len(validation)}
     with pytest.raises(Stop):
         train(tiny, tmp_path, emit=stop_after(2), **options)
     length = read_json(tmp_path / "state.json")["length"]
@@ -350,7 +372,7 @@ def test_a_device_that_is_not_there(monkeypatch):
 def test_reduced_precision_trains_too(tiny, tmp_path):
     result = train(tiny, tmp_path, machine=Machine("cpu", "a test", 1, "bf16"))
     assert np.isfinite(result.loss)
-    assert {value.dtype for name, value in load_file(tmp_path / WEIGHTS).items() if "num_" not in name} == {
+    assert {value.dtype for name, value in load_file(tmp_path / "ema.safetensors").items() if "num_" not in name} == {
         torch.float32
     }
 
@@ -360,12 +382,12 @@ def test_it_can_learn_eight_images_by_heart(tiny, tmp_path):
     train_part = tiny.dataset.train
     number = np.where(np.arange(24) < 8, 0, np.where(np.arange(24) == 23, 1, -1))
     folds = Folds(train_part.images.ids, np.arange(24), np.full(24, ""), number, np.full(24, ""), "", 2)
-    raw = tiny.recipe.model_dump(mode="json") | {"augment": {"flip_h": 0.0}}
+    raw = tiny.recipe.model_dump(mode="json") | {"augment": {"batch": []}}
     raw["net"] = {"name": "residual_unet", "widths": [8, 16, 32]}
     raw["train"] = {"epochs": 200, "batch": 4, "lr": 5e-3}
     recipe = Recipe.model_validate(raw)
     train(tiny, tmp_path, recipe, folds=folds)
-    model = load(recipe, tiny.competition, 1, tmp_path / WEIGHTS, tiny.machine)
+    model = load(recipe, tiny.competition, 1, tmp_path / "ema.safetensors", tiny.machine)
     predict_to(tmp_path / "p.npy", [model], tiny.competition, train_part, rows, SAME, ["identity"], tiny.machine)
     labels = finish([Ragged.open(tmp_path / "p.npy")], [1.0], 0)
     metric = metrics.build(tiny.competition.metric, tiny.competition.classes, 0)
@@ -386,11 +408,11 @@ def test_it_can_learn_images_of_several_sizes_by_heart(tiny, tmp_path, fit):
     made = [Ragged(np.concatenate([item.reshape(-1) for item in items]), shapes, ids) for items in (images, masks)]
     part = Part("train", made[0], made[1], "0")
     folds = Folds(ids, np.arange(8), np.full(8, ""), np.arange(8) % 2, np.full(8, ""), "", 2)
-    raw = tiny.recipe.model_dump(mode="json") | {"augment": {"flip_h": 0.0}}
+    raw = tiny.recipe.model_dump(mode="json") | {"augment": {"batch": []}}
     raw["train"] = {"epochs": 40, "batch": 2, "lr": 5e-3}
     recipe = Recipe.model_validate(raw)
     train(tiny, tmp_path, recipe, part=part, folds=folds, fit=fit)
-    model = load(recipe, tiny.competition, 1, tmp_path / WEIGHTS, tiny.machine)
+    model = load(recipe, tiny.competition, 1, tmp_path / "ema.safetensors", tiny.machine)
     rows = folds.rows(1)[1]
     predict_to(tmp_path / "p.npy", [model], tiny.competition, part, rows, fit, ["identity"], tiny.machine)
     labels = finish([Ragged.open(tmp_path / "p.npy")], [1.0], 0)
@@ -417,14 +439,14 @@ def test_it_can_learn_labels_by_heart(tmp_path, tiny):
         {
             "name": "labels",
             "net": {"name": "small_cnn", "widths": [8, 16]},
-            "augment": {"flip_h": 0.0},
+            "augment": {"batch": []},
             "train": {"epochs": 60, "batch": 6, "lr": 1e-2},
         }
     )
     fit = Fit((12, 12), "same")
     folder = Folder(tmp_path, KEY)
     train_fold(competition, recipe, 1, 0, part, fit, folds, folder, tiny.machine)
-    model = load(recipe, competition, 1, tmp_path / WEIGHTS, tiny.machine)
+    model = load(recipe, competition, 1, tmp_path / "ema.safetensors", tiny.machine)
     predict_to(tmp_path / "p.npy", [model], competition, part, np.arange(24), fit, ["identity"], tiny.machine)
     told = finish([Ragged.open(tmp_path / "p.npy")], [1.0], None)
     metric = metrics.build(competition.metric, competition.classes, None)

@@ -23,7 +23,12 @@ if TYPE_CHECKING:  # torch is imported in the workers only
 Emit = Callable[[dict[str, Any]], None]
 VERSIONS = {"run": 1, "fold": 1, "oof": 1, "test": 1, "blend": 1}
 """Raised by hand when the code of a kind changes what its results mean."""
-OOF, TEST, STATS, WEIGHTS = "oof.npy", "test.npy", "stats.npy", "weights.safetensors"
+OOF, TEST, STATS = "oof.npy", "test.npy", "stats.npy"
+
+
+def weights_file(kept: str) -> str:
+    """Name of a fold's file of weights: ``ema``, ``last`` or ``best``."""
+    return f"{kept}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,8 @@ class Job:
     def weights_now(self) -> list[str | None]:
         """The checksums of the weights that it predicts with, None for those that are not there."""
         records = [read_json(Path(path) / DONE) for path in self.weights]
-        return [record["files"][WEIGHTS]["sha256"] if record else None for record in records]
+        name = weights_file(self.recipe["train"]["keep"])
+        return [record["files"][name]["sha256"] if record else None for record in records]
 
 
 def run_key(
@@ -105,13 +111,17 @@ def run_key(
 ) -> Key:
     """Identity of a recipe's training on a fold file: all that changes the weights, and nothing else."""
     train = recipe.train.model_dump(
-        mode="json", exclude={"min_epochs"} | ({"epochs"} if seconds is not None else set())
+        mode="json", exclude={"min_epochs", "keep", "inner"} | ({"epochs"} if seconds is not None else set())
     )
+    train["inner"] = recipe.train.inner if recipe.train.needs_inner else None
+    if train["rarest_rate_end"] is None:
+        del train["rarest_rate_end"]
     settings = {
-        "net": recipe.net.model_dump(mode="json"),
+        "net": recipe.net.identity(),
         "loss": recipe.loss.model_dump(mode="json"),
         "augment": recipe.augment.model_dump(mode="json"),
         "train": train,
+        "mix": [mix.model_dump(mode="json") for mix in recipe.mix],
         "task": competition.task,
         "scored": list(competition.scored),
         "standardise": competition.standardised,
@@ -127,9 +137,14 @@ def fold_key(run: Key, fold: int) -> Key:
     return Key("fold", VERSIONS["fold"], {"fold": fold}, (run.hash,))
 
 
+def _predicts(recipe: Recipe, classes: int) -> dict[str, Any]:
+    """What predictions depend on beside the trained folds; which of their weights are taken is a choice made afterwards."""
+    return {"views": list(recipe.predict.views), "classes": classes, "weights": recipe.train.keep}
+
+
 def oof_key(weights: Key, recipe: Recipe, classes: int) -> Key:
     """Identity of one fold's out-of-fold predictions."""
-    return Key("oof", VERSIONS["oof"], {"views": list(recipe.predict.views), "classes": classes}, (weights.hash,))
+    return Key("oof", VERSIONS["oof"], _predicts(recipe, classes), (weights.hash,))
 
 
 def test_key(weights: list[Key], recipe: Recipe, classes: int) -> Key:
@@ -137,7 +152,7 @@ def test_key(weights: list[Key], recipe: Recipe, classes: int) -> Key:
     return Key(
         "test",
         VERSIONS["test"],
-        {"views": list(recipe.predict.views), "classes": classes},
+        _predicts(recipe, classes),
         tuple(key.hash for key in weights),
     )
 
@@ -222,14 +237,14 @@ def _load_nets(job: Job, bench: _Bench) -> list[Any]:
 
     torch.set_num_threads(bench.machine.threads)
     channels = bench.dataset.train.channels
-    models = []
+    models, name = [], weights_file(bench.recipe.train.keep)
     for path, expected in zip(job.weights, job.key.inputs, strict=True):
-        found = verify(Path(path), WEIGHTS)["key"]
+        found = verify(Path(path), name)["key"]
         if found != expected:
             raise UserError(
                 f"{path}: holds weights of key {found}, {job.name} needs {expected}; run the training again"
             )
-        models.append(load(bench.recipe, bench.competition, channels, Path(path) / WEIGHTS, bench.machine))
+        models.append(load(bench.recipe, bench.competition, channels, Path(path) / name, bench.machine, bench.fit.size))
     return models
 
 

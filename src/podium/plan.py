@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from podium.config import Competition, Recipe
+from podium.errors import UserError
 from podium.jobs import Job, Site, fold_key, oof_key, run_key, test_key
 from podium.speeds import Speeds, compiling_pays, compiling_prediction_pays, pick_workers
 from podium.store import Key
@@ -126,6 +127,7 @@ def plan(
     notes: list[str] = []
     chosen, seconds, workers = list(recipes), None, means.pick(recipes, len(folds), sizes, budget=False)
     if budget is not None:
+        _check_budget(recipes)
         chosen, seconds, workers = _share(recipes, len(folds), sizes, budget, means, notes)
     left_out = tuple(recipe.name for recipe in recipes if recipe not in chosen)
     runs, jobs = [], []
@@ -157,6 +159,15 @@ def plan(
         disk,
         memory,
     )
+
+
+def _check_budget(recipes: Sequence[Recipe]) -> None:
+    for recipe in recipes:
+        if recipe.train.by_epochs:
+            raise UserError(
+                f"recipe '{recipe.name}': its schedule, a plateau, ends when the scores say so, a --budget by the clock; leave "
+                "the budget out, or choose other --models"
+            )
 
 
 def _sites(

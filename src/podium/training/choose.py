@@ -25,7 +25,11 @@ def make_source(
     ``machine.source`` may ask for one of them; ``resident`` with ``augment.per_image`` is a UserError.
     """
     device, settings = machine.torch_device, recipe.augment
-    arguments = (part, rows, fit, competition, recipe.train.rarest_rate, recipe.train.batch, device)
+    train = recipe.train
+    arguments = (
+        *(part, rows, fit, competition, train.rarest_rate, train.batch, device),
+        *(train.rarest_rate_end, recipe.mix),
+    )
     if machine.source == "resident" and settings.per_image:
         raise UserError(
             f"--source resident: recipe '{recipe.name}' has augment.per_image, which is done while images are read; use "

@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,20 @@ from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.errors import UserError
 from podium.folds import Folds
-from podium.jobs import WEIGHTS
+from podium.jobs import weights_file
 from podium.randomness import stream
 from podium.store import Folder, read_json, write_atomically, write_json
 from podium.training.checkpoint import Checkpoints
 from podium.training.choose import make_source
+from podium.training.inner import Inner, set_aside
 from podium.training.machine import Machine
+from podium.training.optim import epochs_since_best
 from podium.training.probe import probe
 from podium.training.source import Source
 from podium.training.trainer import Trainer
 
+NORM_BATCHES = 20
+"""Batches over which batch norm is measured for averaged weights."""
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -44,6 +49,10 @@ class Length:
     def epochs(self) -> int:
         """Epochs begun, the last one perhaps cut short."""
         return -(-self.steps // self.steps_per_epoch)
+
+    def progress(self, epoch: int) -> float:
+        """How much of the training lies behind an epoch: 0 for the first, 1 for the last."""
+        return min(1.0, epoch / max(1, self.epochs - 1))
 
 
 @dataclass(frozen=True)
@@ -85,48 +94,80 @@ def train_fold(
     check_rules(competition, recipe)
     torch.set_num_threads(machine.threads)
     rows, validation = folds.rows(fold)
+    inner, to_score = None, 0
+    if recipe.train.needs_inner:
+        rows, aside = set_aside(folds, rows, recipe.train.inner, stream("inner", seed, fold))
+        inner = Inner(competition, part, aside, fit, recipe.predict.views, machine)
+        to_score = fit.count(part, aside)
     images = {"oof": fit.count(part, validation), "test": test_images}
     source = make_source(part, rows, fit, competition, recipe, machine)
-    length = _length(competition, recipe, source, machine, folder, seconds, sum(images.values()))
+    length = _length(competition, recipe, source, machine, folder, seconds, sum(images.values()), to_score)
+    checkpoints = Checkpoints(folder.file("last.pt"))
+    saved = checkpoints.read()
     trainer = Trainer(
         competition,
-        recipe,
+        recipe if saved is None else _without_start(recipe),
         source,
         machine,
         length.steps,
         stream("weights", seed, fold),
         lambda text: emit({"event": "note", "text": text}),
     )
-
-    checkpoints = Checkpoints(folder.file("last.pt"))
+    begun = asdict(trainer.model.start)
     history: list[dict[str, float]] = []
-    saved = checkpoints.read()
+    best: dict[str, torch.Tensor] | None = None
+    if saved is None and (said := trainer.model.start.sentence()):
+        emit({"event": "note", "text": said})
     if saved is not None:
         trainer.restore(saved["trainer"])
-        history = saved["history"]
+        history, best, begun = saved["history"], saved["best"], saved["net"]
+        trainer.scores = [row["score"] for row in history if "score" in row]
         emit({"event": "resumed", "epoch": len(history)})
     for epoch in range(len(history), length.epochs):
+        if _ended(trainer):
+            break
         history.append(_epoch(trainer, source, length, epoch, seed, fold))
         if not np.isfinite(history[-1]["loss"]):
             raise UserError(
                 f"{folder.path}: the loss became {history[-1]['loss']} in epoch {epoch + 1}; set a lower train.lr"
             )
+        if inner is not None:
+            best = _score(trainer, inner, history, best)
         left = (length.steps - history[-1]["step"]) * history[-1]["seconds"] / history[-1]["steps"]
         emit({"event": "epoch", "epoch": epoch + 1, "epochs": length.epochs, "loss": history[-1]["loss"], "left": left})
         if epoch + 1 < length.epochs and checkpoints.due():
-            checkpoints.write({"trainer": trainer.state(), "history": history})
+            checkpoints.write({"trainer": trainer.state(), "history": history, "best": best, "net": begun})
 
-    loss = history[-1]["loss"]
-    write_atomically(folder.file(WEIGHTS), save({k: v.contiguous().cpu() for k, v in trainer.average.state.items()}))
+    after = islice(source.epoch(seed, fold, length.epochs, recipe.augment, 1.0), NORM_BATCHES)
+    trainer.refresh_norms(after)
+    kept = {"last": trainer.model.state_dict()}
+    if recipe.train.ema:
+        kept["ema"] = trainer.average.state
+    if best is not None:
+        kept["best"] = best
+    for name, values in kept.items():
+        write_atomically(folder.file(weights_file(name)), save({k: v.contiguous().cpu() for k, v in values.items()}))
     write_atomically(folder.file("history.csv"), _table(history))
     spent = sum(row["seconds"] for row in history)
-    trained = length.steps * source.batch
-    result = FoldResult(length.steps, length.steps / length.steps_per_epoch, trained, loss, spent, trained / spent)
+    loss, steps = history[-1]["loss"], int(history[-1]["step"])
+    trained = steps * source.batch
+    result = FoldResult(steps, steps / length.steps_per_epoch, trained, loss, spent, trained / spent)
     prediction = {kind: count / length.predict_rate for kind, count in images.items()} if length.predict_rate else {}
     used = replace(machine, micro_batch=trainer.micro if trainer.micro < source.batch else None)
-    folder.finish((WEIGHTS, "history.csv"), result=asdict(result), prediction=prediction, machine=used.describe())
+    folder.finish(
+        (*map(weights_file, kept), "history.csv"),
+        result=asdict(result),
+        net=begun,
+        prediction=prediction,
+        machine=used.describe(),
+    )
     checkpoints.path.unlink(missing_ok=True)
     return result
+
+
+def _without_start(recipe: Recipe) -> Recipe:
+    """A continued training has its weights in the checkpoint: neither a hub nor a file is needed again."""
+    return recipe.model_copy(update={"net": recipe.net.model_copy(update={"pretrained": "never"})})
 
 
 def _length(
@@ -137,7 +178,12 @@ def _length(
     folder: Folder,
     seconds: float | None,
     to_predict: int,
+    to_score: int,
 ) -> Length:
+    """The length that was fixed before, or as long as the recipe or the seconds say.
+
+    to_predict: images once all is trained. to_score: images of the inner split, after every epoch.
+    """
     known = read_json(folder.file("state.json"))
     if known is not None:
         return Length(**known["length"])
@@ -146,18 +192,41 @@ def _length(
     else:
         start = time.perf_counter()
         train_rate, predict_rate = probe(competition, recipe, source, machine)
-        left = seconds - (time.perf_counter() - start) - to_predict / predict_rate
-        length = Length(max(1, int(left * train_rate / source.batch)), source.steps, train_rate, predict_rate)
+        norms = NORM_BATCHES * source.batch / len(recipe.predict.views) if recipe.train.ema else 0.0
+        left = seconds - (time.perf_counter() - start) - (to_predict + norms) / predict_rate
+        step = source.batch / train_rate + to_score / source.steps / predict_rate
+        length = Length(max(1, int(left / step)), source.steps, train_rate, predict_rate)
     write_json(folder.file("state.json"), {"length": asdict(length), "seconds": seconds, "machine": machine.describe()})
     return length
 
 
+def _ended(trainer: Trainer) -> bool:
+    patience = trainer.recipe.train.early_stopping
+    return patience is not None and epochs_since_best(trainer.scores) >= patience
+
+
+def _score(
+    trainer: Trainer, inner: Inner, history: list[dict[str, float]], best: dict[str, torch.Tensor] | None
+) -> dict[str, torch.Tensor] | None:
+    """Score the epoch that has ended, into its row; returns the weights of the best one so far."""
+    start = time.perf_counter()
+    weights = trainer.average.state if trainer.recipe.train.ema else trainer.model.state_dict()
+    score = inner.score(trainer.model, weights)
+    trainer.scores.append(score)
+    history[-1] |= {"score": score, "scoring": time.perf_counter() - start}
+    if epochs_since_best(trainer.scores) == 0:
+        return {name: value.detach().clone() for name, value in weights.items()}
+    return best
+
+
 def _epoch(trainer: Trainer, source: Source, length: Length, epoch: int, seed: int, fold: int) -> dict[str, float]:
     """Train one epoch; losses stay on the device until its end."""
+    trainer.begin(epoch)
     start = time.perf_counter()
     first = epoch * length.steps_per_epoch
     losses = []
-    for step, batch in enumerate(source.epoch(seed, fold, epoch, trainer.recipe.augment), start=first):
+    batches = source.epoch(seed, fold, epoch, trainer.recipe.augment, length.progress(epoch))
+    for step, batch in enumerate(batches, start=first):
         if step == length.steps:
             break
         losses.append(trainer.step(batch, step))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from podium.config import Competition, Recipe
 from podium.inference.predict import batch_size, predict_batch
 from podium.training.compiled import compiled
 from podium.training.machine import Machine
-from podium.training.source import Source
+from podium.training.source import Resident, Source
 from podium.training.trainer import Trainer
 
 SECONDS = 1.0
@@ -23,13 +24,21 @@ BATCHES = 8
 class Probe:
     """A recipe ready to be measured: its net is built and its first steps, which choose and compile kernels, are done.
 
-    warm_up: seconds that those took. micro: images that go through the net at once, fewer than a batch where memory ran out.
+    Of a resident source what making a batch costs is measured too; reading processes work while the net does.
+    warm_up: seconds that the first steps took. micro: images that go through the net at once, fewer than a batch where memory ran out.
     """
 
     def __init__(self, competition: Competition, recipe: Recipe, source: Source, machine: Machine) -> None:
         self.recipe, self.source, self.machine = recipe, source, machine
         self._trainer = Trainer(competition, recipe, source, machine, 100, 0)
-        self._batches = list(zip(range(BATCHES), source.epoch(0, 0, 0, recipe.augment), strict=False))
+        batches = enumerate(islice(source.epoch(0, 0, 0, recipe.augment), BATCHES))
+        self._batches = list(islice(batches, 2))
+        self._wait()
+        start = time.perf_counter()
+        self._batches += batches
+        self._wait()
+        timed = isinstance(source, Resident) and len(self._batches) > 2
+        self._data = (time.perf_counter() - start) / (len(self._batches) - 2) if timed else 0.0
         start = time.perf_counter()
         for step, batch in self._batches[:2]:
             self._trainer.step(batch, step)
@@ -54,7 +63,7 @@ class Probe:
                 self._trainer.step(batch, step)
                 steps += 1
             self._wait()
-        return steps * self.source.batch / (time.perf_counter() - start)
+        return self.source.batch / ((time.perf_counter() - start) / steps + self._data)
 
     def predict(self, seconds: float | None = None) -> tuple[float, float]:
         """Images predicted per second, each with all its views, and the seconds that the first batch took."""
