@@ -133,7 +133,7 @@ def test_an_unknown_nested_key_is_named_with_its_path_and_its_sisters(tmp_path):
         ("train: {epochs: '5'}", "train.epochs", "'5'"),
         ("train: {lr: .inf}", "train.lr", "inf"),
         ("train: [3]", "train", "[3]"),
-        ("augment: {flip_h: 1.5}", "augment.flip_h", "1.5"),
+        ("augment: {batch: [{name: flip_h, p: 1.5}]}", "augment.batch.0.p", "1.5"),
         ("loss: {weight_cap: }", "loss.weight_cap", "None"),
         ("loss: 2024-01-31", "loss", "'2024-01-31'"),
     ],
@@ -177,14 +177,13 @@ def test_training_data_need_a_target(tmp_path):
 @pytest.mark.parametrize(
     ("net", "said"),
     [
-        ("{name: residual_unet}", "key 'net.widths': missing; a net 'residual_unet' needs it"),
         ("{name: unet}", "key 'net.encoder': missing; a net 'unet' needs it"),
         (
             "{name: residual_unet, widths: [4, 8], encoder: resnet18}",
             "key 'net.encoder': does nothing for a net 'residual_unet'; remove it",
         ),
         (
-            "{name: residual_unet, widths: [4, 8], pretrained: true}",
+            "{name: residual_unet, widths: [4, 8], pretrained: required}",
             "key 'net.pretrained': does nothing for a net 'residual_unet'; remove it",
         ),
         (
@@ -194,6 +193,34 @@ def test_training_data_need_a_target(tmp_path):
         (
             "{name: unet, encoder: resnet18, dropout: 0.1}",
             "key 'net.dropout': does nothing for a net 'unet'; remove it",
+        ),
+        ("{name: plain_unet, heads: 2}", "key 'net.heads': does nothing for a net 'plain_unet'; remove it"),
+        ("{name: cnn5, widths: [4, 8]}", "key 'net.widths': cnn5 has five convolutions, found 2 widths"),
+        (
+            "{name: small_object_unet, widths: [4, 8, 8, 8]}",
+            "key 'net.widths': small_object_unet halves the resolution twice at most, found 4 widths",
+        ),
+        (
+            "{name: gated_unet, widths: [4, 8, 8], deep: 2}",
+            "key 'net.deep': 3 widths leave the decoder 1 levels below full resolution, found 2",
+        ),
+        (
+            "{name: transformer_unet, widths: [4, 6]}",
+            "key 'net.widths': the last one must be a multiple of 4 and of heads (4), found 6",
+        ),
+        (
+            "{name: unet, encoder: resnet18, pretrained: true}",
+            "key 'net.pretrained': true is now called required, or if_available; write that, or the path of a file of "
+            "weights",
+        ),
+        (
+            "{name: unet, encoder: resnet18, pretrained: false}",
+            "key 'net.pretrained': false is now called never; write that, or the path of a file of weights",
+        ),
+        (
+            "{name: unet, encoder: resnet18, pretrained: weights/mine}",
+            "key 'net.pretrained': 'weights/mine' is no file of weights (.safetensors, .pth, .pt, .bin) and no word that is "
+            "known; allowed: never, if_available, required",
         ),
     ],
 )
@@ -242,10 +269,12 @@ def test_a_name_is_found_or_its_nearest_spelling_given(tmp_path):
 
 
 def test_pretrained_weights_that_the_rules_forbid(tmp_path):
-    loaded = load_recipe(recipe(tmp_path, "net: {name: unet, encoder: resnet18, pretrained: true}\n"))
+    loaded = load_recipe(recipe(tmp_path, "net: {name: unet, encoder: resnet18, pretrained: if_available}\n"))
     check_rules(load_competition(competition(tmp_path)), loaded)
     strict = load_competition(competition(tmp_path, rules={"pretrained": "forbidden"}))
-    with pytest.raises(UserError, match="recipe 'net': net.pretrained is true, but moon's rules say 'pretrained: forb"):
+    with pytest.raises(
+        UserError, match="recipe 'net': net.pretrained is if_available, but moon's rules say 'pretrained: forb"
+    ):
         check_rules(strict, loaded)
 
 
@@ -253,35 +282,41 @@ def test_pretrained_weights_that_the_rules_forbid(tmp_path):
 
 
 def test_like_takes_the_other_recipe_as_defaults(tmp_path):
-    recipe(tmp_path, NET + "train: {epochs: 9, batch: 5}\naugment: {noise: 0.5}\n", "base")
+    recipe(tmp_path, NET + "train: {epochs: 9, batch: 5}\naugment: {batch: [flip_v, noise]}\n", "base")
     child = load_recipe(recipe(tmp_path, "like: base\ntrain: {epochs: 2}\nnet: {dropout: 0.5}\n"))
     assert child.name == "net"
-    assert (child.train.epochs, child.train.batch, child.augment.noise) == (2, 5, 0.5)
+    assert (child.train.epochs, child.train.batch, [item.name for item in child.augment.batch]) == (
+        2,
+        5,
+        ["flip_v", "noise"],
+    )
     assert (child.net.widths, child.net.dropout) == ((4, 8), 0.5)
 
 
 def test_like_with_another_net_takes_none_of_its_options(tmp_path):
     recipe(tmp_path, NET + "train: {epochs: 9}\n", "base")
     child = load_recipe(recipe(tmp_path, "like: base\nnet: {name: fpn, encoder: resnet18}\n"))
-    assert child.net.model_dump() == {
-        "name": "fpn",
-        "widths": None,
-        "dropout": None,
-        "encoder": "resnet18",
-        "pretrained": False,
-    }
+    assert child.net.identity() == {"name": "fpn", "encoder": "resnet18", "pretrained": "never"}
     assert child.train.epochs == 9
 
 
-def test_like_goes_one_step_only(tmp_path):
-    recipe(tmp_path, NET, "base")
-    recipe(tmp_path, "like: base\n", "middle")
+def test_like_goes_from_one_to_the_next(tmp_path):
+    recipe(tmp_path, NET + "train: {epochs: 9, batch: 5, lr: 0.1}\n", "base")
+    recipe(tmp_path, "name: middle\nlike: base\ntrain: {batch: 6, lr: 0.2}\n", "middle")
+    child = load_recipe(recipe(tmp_path, "like: middle\ntrain: {lr: 0.3}\n"))
+    assert (child.name, child.train.epochs, child.train.batch, child.train.lr) == ("net", 9, 6, 0.3)
+
+
+def test_like_in_a_circle(tmp_path):
+    recipe(tmp_path, "like: net\n", "middle")
     said = refused(recipe(tmp_path, "like: middle\n"))
-    assert said == "key 'like': 'middle' itself has a 'like'; inherit from 'base', recipes inherit once"
+    assert said == "key 'like': the recipes inherit in a circle (net → middle → net); take one 'like' out"
 
 
 def test_like_itself_or_nobody(tmp_path):
-    assert refused(recipe(tmp_path, "like: net\n")).startswith("key 'like': a recipe cannot inherit from itself")
+    assert refused(recipe(tmp_path, "like: net\n")).startswith(
+        "key 'like': the recipes inherit in a circle (net → net)"
+    )
     for other in ("nat", "a/b", "[net]"):
         said = refused(recipe(tmp_path, f"like: {other}\n"))
         assert said.startswith("key 'like': there is no recipe ") and said.endswith("allowed: net")

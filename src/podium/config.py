@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from podium.config_base import NAME, Count, PositiveInt, Settings, Share
+from podium.config_augment import AugmentSettings
+from podium.config_base import NAME, Count, Settings
 from podium.config_data import NO_LABEL_NAME, AnyData, FolderData, TableData
+from podium.config_loss import LossSettings
+from podium.config_mix import Mixes, misfit
+from podium.config_net import CLASSIFIERS, NetSettings
 from podium.config_preprocess import Standardise, Steps, image_steps
+from podium.config_train import TrainSettings
 from podium.errors import UserError, did_you_mean
-
-OWN_NETS = ("residual_unet", "small_cnn")
-CLASSIFIERS = ("small_cnn", "timm")
-"""Nets that predict labels; all others predict masks."""
 
 # ---------------------------------------------------------------- a competition: what is given
 
@@ -184,89 +185,6 @@ def _has_masks(data: AnyData) -> bool | None:
 # ---------------------------------------------------------------- a recipe: what is trained
 
 
-class NetSettings(Settings):
-    """The network: one of ours, any timm model, or any architecture of segmentation_models_pytorch with any timm encoder.
-
-    name: for masks ``residual_unet``, or an smp architecture in lower case (``unet``, ``fpn``, ``segformer``, ...);
-    for labels ``small_cnn`` or ``timm``.
-    widths, dropout: of our own nets; channels per level from full resolution down.
-    encoder, pretrained: of smp's architectures, and which model of timm.
-    """
-
-    name: str
-    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=7)] | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    encoder: str | None = None
-    pretrained: bool = False
-
-    @model_validator(mode="after")
-    def _options_fit(self) -> NetSettings:
-        own = self.name in OWN_NETS
-        needed, foreign = ("widths", ("encoder", "pretrained")) if own else ("encoder", ("widths", "dropout"))
-        if getattr(self, needed) is None:
-            raise ValueError(f"{needed}: missing; a net '{self.name}' needs it")
-        for key in foreign:
-            if getattr(self, key):
-                raise ValueError(f"{key}: does nothing for a net '{self.name}'; remove it")
-        return self
-
-
-class LossSettings(Settings):
-    """Cross-entropy without the unscored class.
-
-    weight_power: class weights are (largest class / class) ** power, 0 for none, 1 for inverse frequency.
-    weight_cap: no class weighs more than this.
-    """
-
-    weight_power: Annotated[float, Field(ge=0, le=1)] = 0.5
-    weight_cap: Annotated[float, Field(ge=1)] = 8.0
-
-
-class PerImageSettings(Settings):
-    """A transform of albumentations: its name, how often it is done, and whatever options it takes itself."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-    name: str
-    p: Share = 0.5
-
-
-class AugmentSettings(Settings):
-    """Batched augmentation on the device; amounts are for images scaled to 0..1.
-
-    flip_h, flip_v: probability. brightness, contrast: half width of the uniform range of shift and factor.
-    noise: largest standard deviation of Gaussian noise. per_image: transforms of albumentations, in order, done before
-    all others while an image is read; training data are then streamed.
-    """
-
-    flip_h: Share = 0.5
-    flip_v: Share = 0.0
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    noise: Share = 0.0
-    per_image: tuple[PerImageSettings, ...] = ()
-
-
-class TrainSettings(Settings):
-    """Length and step of the training.
-
-    epochs: length without a time budget. min_epochs: fewer than this the planner calls useless.
-    rarest_rate: how many times an epoch draws each image that holds the rarest scored class.
-    ema: time constant of the moving average of the weights, as a share of all steps; 0 keeps the last weights.
-    warmup: share of the steps in which the learning rate rises.
-    """
-
-    epochs: PositiveInt = 30
-    min_epochs: PositiveInt = 5
-    batch: PositiveInt = 32
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    warmup: Share = 0.05
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    ema: Share = 0.05
-    rarest_rate: PositiveInt = 1
-
-
 class PredictSettings(Settings):
     """Test-time augmentation: the views that are averaged, the same for out-of-fold and test."""
 
@@ -286,12 +204,28 @@ class Recipe(Settings):
     net: NetSettings
     loss: LossSettings = LossSettings()
     augment: AugmentSettings = AugmentSettings()
+    mix: Mixes = ()
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
 
+    @model_validator(mode="after")
+    def _fits_its_net(self) -> Recipe:
+        if self.loss.deep is not None and len(self.loss.deep) != self.net.outputs:
+            raise ValueError(
+                f"loss.deep: {len(self.loss.deep)} weights for a net that gives {self.net.outputs} outputs in training; "
+                "give it as many, full resolution first, or leave it out"
+            )
+        if self.net.encoder is None:
+            for key, idle in (("freeze_epochs", 0), ("layer_decay", 1.0)):
+                if getattr(self.train, key) != idle:
+                    raise ValueError(
+                        f"train.{key}: is for a backbone, which a net '{self.net.name}' has not; remove it"
+                    )
+        return self
+
 
 def check_rules(competition: Competition, recipe: Recipe) -> None:
-    """Refuse a recipe that the competition's rules forbid, or whose net gives what the task does not ask for."""
+    """Refuse a recipe that the competition's rules forbid, or that does not fit its task."""
     labels = recipe.net.name in CLASSIFIERS
     if labels != (competition.task == "classification"):
         kind = "labels" if labels else "masks"
@@ -299,8 +233,12 @@ def check_rules(competition: Competition, recipe: Recipe) -> None:
             f"recipe '{recipe.name}': its net '{recipe.net.name}' predicts {kind}, but {competition.name}'s task is "
             f"{competition.task}; choose another with --models"
         )
-    if recipe.net.pretrained and competition.rules.pretrained == "forbidden":
+    task = competition.task
+    for problem in (recipe.loss.misfit(task), recipe.augment.misfit(task=task), misfit(recipe.mix, task)):
+        if problem is not None:
+            raise UserError(f"recipe '{recipe.name}': {problem}")
+    if recipe.net.pretrained != "never" and competition.rules.pretrained == "forbidden":
         raise UserError(
-            f"recipe '{recipe.name}': net.pretrained is true, but {competition.name}'s rules say "
-            "'pretrained: forbidden'; set net.pretrained=false"
+            f"recipe '{recipe.name}': net.pretrained is {recipe.net.pretrained}, but {competition.name}'s rules say "
+            "'pretrained: forbidden'; set net.pretrained=never"
         )

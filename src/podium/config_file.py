@@ -22,39 +22,33 @@ def load_competition(path: Path, overrides: Sequence[str] = ()) -> Competition:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe's YAML; ``like: other`` takes another recipe of the same folder as its defaults, once.
+    """Read a recipe's YAML; ``like: other`` takes another recipe of the same folder as its defaults, which may do so too.
 
-    The ``net`` section is inherited only where its name stays the same.
+    A section that has a name, such as ``net``, is inherited only where that stays the same.
     """
-    raw = read_yaml(path)
-    like = raw.pop("like", None)
-    if like is not None:
-        parent_path = path.parent / f"{like}.yaml"
-        if parent_path == path:
-            raise UserError(
-                f"{path}: key 'like': a recipe cannot inherit from itself; {did_you_mean('', _names(path.parent))}"
-            )
-        if not parent_path.is_file():
-            raise UserError(
-                f"{path}: key 'like': there is no recipe '{like}'; {did_you_mean(str(like), _names(path.parent))}"
-            )
-        parent = read_yaml(parent_path)
-        if "like" in parent:
-            raise UserError(
-                f"{path}: key 'like': '{like}' itself has a 'like'; inherit from '{parent['like']}', recipes inherit once"
-            )
-        ours, theirs = raw.get("net"), parent.get("net")
-        if (
-            isinstance(ours, dict)
-            and isinstance(theirs, dict)
-            and ours.get("name", theirs.get("name")) != theirs.get("name")
-        ):
-            parent.pop("net")  # another net shares none of its parent's options
-        raw = _merge(parent, raw)
-    raw = {"name": path.stem} | raw
+    raw = {"name": path.stem} | _with_defaults(path, ())
     if raw["name"] != path.stem:
         raise UserError(f"{path}: key 'name': a recipe is called as its file, '{path.stem}'; remove the key")
     return _validate(Recipe, _override(raw, overrides), path)
+
+
+def _with_defaults(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
+    """A recipe's YAML over that which it is like; heirs: the recipes that led here."""
+    if path in heirs:
+        names = " → ".join(heir.stem for heir in (*heirs, path))
+        raise UserError(f"{heirs[0]}: key 'like': the recipes inherit in a circle ({names}); take one 'like' out")
+    raw = read_yaml(path)
+    like = raw.pop("like", None)
+    if like is None:
+        return raw
+    parent_path = path.parent / f"{like}.yaml"
+    if not parent_path.is_file():
+        raise UserError(
+            f"{path}: key 'like': there is no recipe '{like}'; {did_you_mean(str(like), _names(path.parent))}"
+        )
+    parent = _with_defaults(parent_path, (*heirs, path))
+    parent.pop("name", None)  # it is called as its file
+    return _merge(parent, raw)
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -132,10 +126,18 @@ def _names(folder: Path) -> list[str]:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``; what goes by another name, a net or a schedule, shares none of its options."""
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        theirs = merged.get(key)
+        if (
+            isinstance(value, dict)
+            and isinstance(theirs, dict)
+            and value.get("name", theirs.get("name")) == theirs.get("name")
+        ):
+            merged[key] = _merge(theirs, value)
+        else:
+            merged[key] = value
     return merged
 
 
