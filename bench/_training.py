@@ -34,7 +34,7 @@ def make_source(
     readers: None for the resident source, else the reading processes of the streamed one.
     """
     rows = np.resize(np.arange(len(part)), images)
-    arguments = (part, rows, fit, competition, 1, recipe.train.batch, machine.torch_device)
+    arguments = (part, rows, fit, competition, 1, recipe.train.batch, machine.torch_device, None, recipe.mix)
     if readers is None:
         return Resident(*arguments)
     return Streamed(*arguments, settings=recipe.augment, readers=readers)
