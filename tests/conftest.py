@@ -85,7 +85,15 @@ def tiny() -> Tiny:
         {
             "name": "small",
             "net": {"name": "residual_unet", "widths": [4, 8], "dropout": 0.1},
-            "augment": {"flip_h": 0.5, "flip_v": 0.5, "brightness": 0.1, "contrast": 0.2, "noise": 0.02},
+            "augment": {
+                "batch": [
+                    "flip_h",
+                    "flip_v",
+                    {"name": "contrast", "p": 1.0, "factor": [0.8, 1.2]},
+                    {"name": "brightness", "p": 1.0},
+                    {"name": "noise", "p": 1.0, "std": [0.0, 0.02]},
+                ]
+            },
             "train": {"epochs": 4, "batch": 4, "lr": 5e-3, "rarest_rate": 2, "ema": 0.3},
             "predict": {"views": ["identity", "hflip"]},
         }

@@ -41,7 +41,7 @@ models: [small]
 
 SMALL = """
 net: {name: residual_unet, widths: [4, 8]}
-augment: {flip_h: 0.5, noise: 0.02}
+augment: {batch: [flip_h, {name: noise, p: 1.0}]}
 train: {epochs: 3, batch: 8, lr: 1e-2, rarest_rate: 2}
 predict: {views: [identity, hflip]}
 """

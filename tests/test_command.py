@@ -123,8 +123,7 @@ def test_what_was_made_of_other_weights_is_made_anew(tmp_path: Path) -> None:
     assert second["rows"][0]["score"] == second["rows"][1]["score"]  # one model: it is the blend
     assert second["submission"] != first["submission"]
     weights = [
-        json.loads((run / f"fold{k}" / "done.json").read_text())["files"]["weights.safetensors"]["sha256"]
-        for k in range(3)
+        json.loads((run / f"fold{k}" / "done.json").read_text())["files"]["ema.safetensors"]["sha256"] for k in range(3)
     ]
     assert json.loads(next(run.glob("test-*/done.json")).read_text())["weights"] == weights
 
@@ -147,7 +146,7 @@ def test_some_folds_only(tmp_path: Path) -> None:
     assert any("only folds 1 of 3" in note for note in board["notes"])
     assert [path.name for path in (root / "runs" / "tiny").glob("small-*/fold*")] == ["fold1"]
     # the fold is not trained again when all are asked for
-    weights = next((root / "runs" / "tiny").glob("small-*/fold1/weights.safetensors"))
+    weights = next((root / "runs" / "tiny").glob("small-*/fold1/ema.safetensors"))
     before = weights.stat().st_mtime_ns
     assert podium_json(root, "run", "tiny", *FAST)["rows"][0]["images"] == 24
     assert weights.stat().st_mtime_ns == before
@@ -222,7 +221,9 @@ def _typo(root: Path) -> None:
 
 
 def _pretrained(root: Path) -> None:
-    (root / "configs" / "models" / "small.yaml").write_text("net: {name: unet, encoder: resnet18, pretrained: true}\n")
+    (root / "configs" / "models" / "small.yaml").write_text(
+        "net: {name: unet, encoder: resnet18, pretrained: required}\n"
+    )
 
 
 def _empty(root: Path) -> None:

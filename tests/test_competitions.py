@@ -47,14 +47,14 @@ models: [tiny_cnn]
 
 SMALL = """
 net: {name: residual_unet, widths: [4, 8]}
-augment: {flip_h: 0.5}
+augment: {batch: [flip_h]}
 train: {epochs: 6, batch: 8, lr: 2e-2}
 predict: {views: [identity, hflip]}
 """
 
 TINY_CNN = """
 net: {name: small_cnn, widths: [4, 8]}
-augment: {flip_h: 0.0}
+augment: {batch: []}
 train: {epochs: 10, batch: 8, lr: 2e-2}
 """
 

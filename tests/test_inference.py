@@ -20,7 +20,8 @@ from torch import nn
 
 from conftest import SIZE, Tiny
 from podium import nets
-from podium.config import Competition, NetSettings
+from podium.config import Competition
+from podium.config_net import NetSettings
 from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.data.ragged import Ragged, index_of

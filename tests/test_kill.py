@@ -17,9 +17,7 @@ LONG = ("run", "tiny", "--set", "train.epochs=200", "--precision", "fp32", "--th
 def _bits(root: Path) -> dict[str, str]:
     """Hashes of all weights, predictions and statistics, and of the submission."""
     runs = root / "runs" / "tiny"
-    files = [
-        path for path in runs.rglob("*") if path.name in ("weights.safetensors", "oof.npy", "test.npy", "stats.npy")
-    ]
+    files = [path for path in runs.rglob("*") if path.name in ("ema.safetensors", "oof.npy", "test.npy", "stats.npy")]
     found = {str(path.relative_to(runs)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     submissions = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (root / "submissions").glob("tiny-*.csv")}
     return found | {"submission": " ".join(sorted(submissions))}

@@ -13,9 +13,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from podium.config import MetricSettings
+from podium.data.chunk import NO_LABEL
 from podium.data.ragged import Ragged
 
-NO_LABEL = 255
 _CHUNK = 1 << 22  # pixels whose int64 bins are held at once: 32 MiB
 
 

@@ -27,6 +27,7 @@ from podium.jobs import TEST, Job, Site
 from podium.plan import Plan, Run, Sizes
 from podium.prepare import MACHINE, Options, Prepared, Say, prepare
 from podium.report import board as boards
+from podium.report import starts
 from podium.report.board import Board
 from podium.report.progress import Display
 from podium.store import Folder, read_json, sha256_of, write_json
@@ -226,7 +227,7 @@ def _finish(
         runs, competition, folds, prepared.dataset.train, metric, prepared.workspace.runs(prepared.name)
     )
     rows.append(boards.row(blend.oof, "blend", metric, folds.groups, competition.classes))
-    notes = list(plan.notes)
+    notes = [*plan.notes, *(text for run in runs if (text := _start_note(run)))]
     submission = None
     if until == "pack" and competition.submission is not None and prepared.dataset.test is not None:
         submission = _submit_file(prepared, runs, blend, rows[-1])
@@ -272,7 +273,15 @@ def _facts(run: Run) -> dict[str, Any]:
         "minutes": minutes,
         "epochs": sum(record["epochs"] for record in records) / len(records),
         "run": run.key.short,
+        "weights": run.recipe.train.keep,
     }
+
+
+def _start_note(run: Run) -> str | None:
+    """What is to be said of the weights that a recipe's folds began with."""
+    return starts.note(
+        run.recipe.name, {fold: read_json(path / "done.json")["net"] for fold, path in run.weights.items()}
+    )
 
 
 def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row: boards.Row) -> str:

@@ -13,7 +13,8 @@ from podium.audit.drops import read_drops
 from podium.audit.screen import join, screen, screen_key
 from podium.config import Competition, Recipe, check_rules
 from podium.config_file import find, load_competition, load_recipe, split_overrides
-from podium.data.fit import plan_fit
+from podium.config_net import with_checksum
+from podium.data.fit import Fit, plan_fit
 from podium.data.locate import Origin, locate
 from podium.data.part import Dataset, Part
 from podium.data.reading import Opened, open_dataset
@@ -112,7 +113,8 @@ def read_recipes(workspace: Workspace, competition: Competition, options: Option
     recipes = tuple(load_recipe(find(workspace.recipes, model, "model"), theirs) for model in names)
     for recipe in recipes:
         check_rules(competition, recipe)
-    return recipes
+    nets = [with_checksum(recipe.net, workspace.root) for recipe in recipes]
+    return tuple(recipe.model_copy(update={"net": net}) for recipe, net in zip(recipes, nets, strict=True))
 
 
 def open_data(workspace: Workspace, competition: Competition, options: Options, say: Say) -> tuple[Origin, Opened]:
@@ -133,7 +135,8 @@ def prepare(name: str, options: Options, say: Say) -> Prepared:
     workspace, competition = read_competition(name, options)
     recipes = read_recipes(workspace, competition, options)
     origin, opened = open_data(workspace, competition, options, say)
-    plan_fit(opened.dataset.parts, competition.data.fit)
+    fit = plan_fit(opened.dataset.parts, competition.data.fit)
+    _check_augmentation(recipes, competition, opened.dataset.train, fit)
     submission, test = competition.submission, opened.dataset.test
     if submission is not None and submission.format == "wide_csv" and test is not None and not test.images.uniform:
         raise UserError(
@@ -145,6 +148,20 @@ def prepare(name: str, options: Options, say: Say) -> Prepared:
     if bad:
         raise UserError(f"--folds: there is no fold {bad[0]}; {name} has folds 0 to {folds.total - 1}")
     return Prepared(workspace, competition, recipes, origin, opened.source, opened.dataset, folds, path)
+
+
+def _check_augmentation(recipes: tuple[Recipe, ...], competition: Competition, part: Part, fit: Fit) -> None:
+    """Refuse what cannot be done to these images before anything is trained."""
+    shape = (part.channels, *fit.size)
+    for recipe in recipes:
+        problem = recipe.augment.misfit(shape, competition.task)
+        if problem is not None:
+            raise UserError(f"recipe '{recipe.name}': {problem}")
+        if recipe.augment.per_image:
+            from podium.augment_per_image import check_per_image
+
+            masks = competition.task == "segmentation"
+            check_per_image(recipe.augment.per_image, shape, part.images.values.dtype, masks)
 
 
 def _folds(

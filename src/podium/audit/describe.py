@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.audit.features import batches
+from podium.data.chunk import NO_LABEL
 from podium.data.ragged import Ragged
-
-NO_LABEL = 255
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from podium.data.chunk import NO_LABEL
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.store import write_atomically
 
-NO_LABEL = 255
 FILE = "labels.csv"
 _NOBODY = 255  # no class is suggested
 _CORE = np.ones((3, 3), np.uint8)  # a region in which this fits nowhere is a contour drawn a pixel or two aside

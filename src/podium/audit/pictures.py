@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from podium.data.chunk import NO_LABEL
 from podium.data.ragged import Ragged
 from podium.store import write_atomically
 
@@ -18,7 +19,6 @@ COLOURS = np.array(  # one per class after the first: told apart by colour-blind
     [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)],
     np.uint8,
 )
-NO_LABEL = 255
 _NO_LABEL_COLOUR = (160, 160, 160)
 _GAP = 4  # pixels between cells
 _LINE = 14  # pixels of a caption

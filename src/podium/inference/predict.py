@@ -29,10 +29,17 @@ USUAL = 64 * 128
 """Pixels of an image where nothing is known of it."""
 
 
-def load(recipe: Recipe, competition: Competition, channels: int, weights: Path, machine: Machine) -> nets.Model:
-    """A trained net, ready to predict."""
-    settings = recipe.net.model_copy(update={"pretrained": False})  # its weights come from the file
-    model = nets.build(settings, competition.task, channels, len(competition.scored))
+def load(
+    recipe: Recipe,
+    competition: Competition,
+    channels: int,
+    weights: Path,
+    machine: Machine,
+    size: tuple[int, int] | None = None,
+) -> nets.Model:
+    """A trained net, ready to predict. size: height and width of the images that it was trained on."""
+    settings = recipe.net.model_copy(update={"pretrained": "never"})  # its weights come from the file
+    model = nets.build(settings, competition.task, channels, len(competition.scored), size=size)
     model.load_state_dict(load_file(weights))
     return model.place(machine.torch_device).eval()
 

@@ -20,7 +20,8 @@ class Row:
     """One line: the official metric on the merged out-of-fold predictions, with a 90 % bootstrap interval over groups.
 
     With repeated folds the score is the mean over the repeats, each merged and scored by itself, and std their
-    standard deviation: what another split would change. The interval says what other images would change.
+    standard deviation: what another split would change. The interval says what other images would change. weights: which
+    of a model's weights predicted: ``ema``, ``last`` or ``best``.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Row:
     minutes: float | None = None
     epochs: float | None = None
     run: str = ""
+    weights: str = ""
     std: float | None = None
 
 

@@ -28,7 +28,8 @@ def print_board(board: Board, console: Console) -> None:
         values = [_number(row.per_class[name]) for name in classes]
         spent = [f"{row.epochs:.1f}" if row.epochs else "", f"{row.minutes:.1f}" if row.minutes else ""]
         score = f"{row.score:.4f}" + (f" ± {row.std:.4f}" if row.std is not None else "")
-        table.add_row(row.name, score, f"{row.low:.3f}–{row.high:.3f}", *values, *spent, style=style)
+        name = row.name if row.weights in ("", "ema") else f"{row.name} ({row.weights} weights)"
+        table.add_row(name, score, f"{row.low:.3f}–{row.high:.3f}", *values, *spent, style=style)
     console.print(table)
     if board.choice is not None:
         best = board.choice
