@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from podium.config import Recipe
@@ -27,7 +28,7 @@ from podium.data.fit import plan_fit
 from podium.data.ragged import Ragged
 from podium.data.sample import place, write_sample
 from podium.jobs import execute, weights_file
-from podium.pipeline import make_plan
+from podium.pipeline import SAMPLE_BUDGET, make_plan, run
 from podium.prepare import Options, Prepared, prepare
 from podium.training.choose import make_source
 from podium.training.inner import Inner
@@ -126,6 +127,16 @@ def test_every_recipe_is_tried_and_every_competition_has_one() -> None:
         competition = load_competition(path)
         assert all((model, competition.name) in PAIRS for model in competition.models)
         assert any(competition.name in names for names in FOR.values())
+
+
+def test_a_sample_gets_a_budget_unless_the_recipe_takes_none(tmp_path: Path) -> None:
+    def budget(recipe: str, *overrides: str) -> float | None:
+        options = Options(models=(recipe,), data=data_of(recipe, "mars"), overrides=overrides, out=tmp_path)
+        return run("mars", options, "train", Console(quiet=True), dry_run=True).plan.budget
+
+    assert budget("residual_unet") == SAMPLE_BUDGET
+    assert budget("residual_unet", "train.epochs=3") is None
+    assert budget("residual_unet_plateau") is None
 
 
 @pytest.mark.parametrize(("recipe", "name"), PAIRS)

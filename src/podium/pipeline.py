@@ -123,6 +123,7 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
         prepared.origin.sample
         and options.budget is None
         and not any(text.startswith("train.epochs") for text in options.overrides)
+        and not any(recipe.train.by_epochs for recipe in prepared.recipes)
     ):
         say(f"the sample gets a budget of {SAMPLE_BUDGET:.0f} s unless --budget or --set train.epochs=N says otherwise")
         options = replace(options, budget=SAMPLE_BUDGET)
