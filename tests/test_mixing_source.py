@@ -12,7 +12,7 @@ import torch
 
 from conftest import Tiny
 from podium.augment import augment, draw
-from podium.config import Competition, Recipe
+from podium.config import Recipe
 from podium.config_augment import AugmentSettings
 from podium.config_mix import Mixes
 from podium.data.fit import Fit
@@ -24,6 +24,7 @@ from podium.store import Folder, Key
 from podium.training.fold import train_fold
 from podium.training.source import Batch, Resident, Source
 from podium.training.streamed import Streamed
+from three_classes import competition
 
 CPU = torch.device("cpu")
 SIZE = (12, 16)
@@ -41,21 +42,6 @@ ALL = [
 def mixes_of(*mixes: Any) -> Mixes:
     raw = {"name": "r", "net": {"name": "residual_unet", "widths": [4, 8]}, "mix": list(mixes)}
     return Recipe.model_validate(raw).mix
-
-
-def competition(task: str = "segmentation") -> Competition:
-    masks = task == "segmentation"
-    return Competition.model_validate(
-        {
-            "name": "mixed",
-            "task": task,
-            "data": {"format": "npz", "file": "ten.npz", "train": {"key": "train", "image": 0, "target": 1}},
-            "classes": ["nothing", "dust", "rock"],
-            "unscored": "nothing" if masks else None,
-            "metric": {"name": "mean_iou" if masks else "accuracy"},
-            "models": ["small"],
-        }
-    )
 
 
 def part(dtype: str = "uint8") -> Part:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from podium.config import Competition
 from podium.config_augment import AugmentSettings
 from podium.data.fit import Fit
 from podium.data.part import Part
@@ -17,26 +15,12 @@ from podium.data.ragged import Ragged
 from podium.randomness import stream
 from podium.training.fold import Length
 from podium.training.source import Resident
+from three_classes import competition
 
 PLAIN = AugmentSettings(batch=())
 CPU = torch.device("cpu")
 SAME = Fit((2, 2), "same")
 N = 10
-
-
-def competition(task: str = "segmentation", **changes: Any) -> Competition:
-    """Three classes; of masks the first is not scored."""
-    masks = task == "segmentation"
-    raw = {
-        "name": "ten",
-        "task": task,
-        "data": {"format": "npz", "file": "ten.npz", "train": {"key": "train", "image": 0, "target": 1}},
-        "classes": ["nothing", "dust", "rock"],
-        "unscored": "nothing" if masks else None,
-        "metric": {"name": "mean_iou" if masks else "accuracy"},
-        "models": ["small"],
-    }
-    return Competition.model_validate(raw | changes)
 
 
 def part() -> Part:

@@ -154,7 +154,7 @@ def _check_augmentation(recipes: tuple[Recipe, ...], competition: Competition, p
     """Refuse what cannot be done to these images before anything is trained."""
     shape = (part.channels, *fit.size)
     for recipe in recipes:
-        problem = recipe.augment.misfit(shape, competition.task)
+        problem = recipe.augment.misfit(shape)
         if problem is not None:
             raise UserError(f"recipe '{recipe.name}': {problem}")
         if recipe.augment.per_image:

@@ -26,10 +26,8 @@ def make_source(
     """
     device, settings = machine.torch_device, recipe.augment
     train = recipe.train
-    arguments = (
-        *(part, rows, fit, competition, train.rarest_rate, train.batch, device),
-        *(train.rarest_rate_end, recipe.mix),
-    )
+    rates = train.rarest_rate, train.rarest_rate_end
+    arguments = (part, rows, fit, competition, rates[0], train.batch, device, rates[1], recipe.mix)
     if machine.source == "resident" and settings.per_image:
         raise UserError(
             f"--source resident: recipe '{recipe.name}' has augment.per_image, which is done while images are read; use "
