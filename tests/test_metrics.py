@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, recall_score
 
 from podium import metrics
-from podium.config import MetricSettings
+from podium.config_metric import MetricSettings
 from podium.data.ragged import Ragged
 from podium.metrics import Accuracy, MeanIoU, image_stats
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from podium.config import Competition, SubmissionSettings
+from podium.config import Competition
+from podium.config_submission import SubmissionSettings
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.submission import ledger, wide_csv

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from podium.config import SubmissionSettings
+from podium.config_submission import SubmissionSettings
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.submission import wide_csv

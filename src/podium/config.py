@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,36 +10,15 @@ from podium.config_augment import AugmentSettings
 from podium.config_base import NAME, Count, Settings
 from podium.config_data import NO_LABEL_NAME, AnyData, FolderData, TableData
 from podium.config_loss import LossSettings
+from podium.config_metric import MetricSettings
 from podium.config_mix import Mixes, misfit
 from podium.config_net import CLASSIFIERS, NetSettings
 from podium.config_preprocess import Standardise, Steps, image_steps
+from podium.config_submission import SubmissionSettings
 from podium.config_train import TrainSettings
 from podium.errors import UserError, did_you_mean
 
 # ---------------------------------------------------------------- a competition: what is given
-
-
-class MetricSettings(Settings):
-    """The leaderboard's metric, by name. convention: of ``mean_iou`` only, how the unscored class is treated (``keras``)."""
-
-    name: Literal["mean_iou", "accuracy"]
-    convention: Literal["keras", "foreground", "masked"] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and raw.get("name") == "mean_iou" and raw.get("convention") is None:
-            return raw | {"convention": "keras"}
-        return raw
-
-    @model_validator(mode="after")
-    def _check(self) -> MetricSettings:
-        if self.convention is not None and self.name != "mean_iou":
-            raise ValueError(f"convention: does nothing with {self.name}; remove it")
-        return self
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.convention})" if self.convention else self.name
 
 
 class Rules(Settings):
@@ -64,14 +43,6 @@ class FoldSettings(Settings):
     strata: Literal["auto", "class", "class_presence", "foreground", "none"] = "auto"
     groups: Literal["auto", "duplicates", "column", "both", "none"] = "auto"
     file: str | None = None
-
-
-class SubmissionSettings(Settings):
-    """The file that the competition wants."""
-
-    format: Literal["wide_csv"]
-    id: str = "id"
-    first_id: Count = 0
 
 
 class Competition(Settings):

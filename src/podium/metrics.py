@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from podium.config import MetricSettings
+from podium.config_metric import MetricSettings
 from podium.data.chunk import NO_LABEL
 from podium.data.ragged import Ragged
 

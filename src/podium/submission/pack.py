@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from podium.config import Competition, SubmissionSettings
+from podium.config import Competition
+from podium.config_submission import SubmissionSettings
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.store import sha256_of

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from podium.config import SubmissionSettings
+from podium.config_submission import SubmissionSettings
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 
