@@ -120,7 +120,7 @@ def ours(args: argparse.Namespace, where: list[str]) -> tuple[Stats, str, float]
     folder = next(args.keep.glob(f"**/{args.recipe}-{row['run']}"))
     found = {}
     for fold in args.folds:
-        (path,) = folder.glob(f"fold{fold}/oof-*/stats.npy")
+        (path,) = folder.glob(f"fold{fold}/oof-*/stats-*/stats.npy")
         found[fold] = np.load(path, allow_pickle=False)
     return found, folder.name, answer["minutes"]
 
@@ -151,21 +151,19 @@ def measure(args: argparse.Namespace, where: list[str]) -> None:
     data = None if where == ["--sample"] else Path(where[1])
     options = Options(data=data, sample=data is None, folds=tuple(args.folds), out=args.keep)
     given = prepare(args.competition, options, lambda text: None)
-    metric = metrics.build(given.competition.metric, given.competition.classes, given.competition.unscored_index)
+    metric = metrics.of(given.competition)
     theirs, facts = plain(given, metric, args)
     found, run, minutes = ours(args, where)
     rows = np.concatenate([given.folds.rows(fold)[1] for fold in args.folds])
     a, b = (np.concatenate([stats[fold] for fold in args.folds]) for stats in (found, theirs))
-    gain = paired(metric.values, a, b, given.folds.groups[rows])
+    gain = paired(metric, a, b, given.folds.groups[rows])
     results: dict[str, Any] = {"run": run, "minutes": minutes, "plain": facts}
     print(f"\n{title()}, {len(args.folds)} folds of {args.minutes:g} minutes\n")
     for name, stats in ((args.recipe, a), ("plain loop", b)):
         score = metric.score(stats)
-        results[name] = {"score": score.value, "classes": score.per_class}
+        results[name] = {"score": score.value, "classes": score.parts}
         of_classes = ", ".join(
-            f"{label} {value:.3f}"
-            for label, value in zip(given.competition.classes, score.per_class, strict=True)
-            if value is not None
+            f"{label} {value:.3f}" for label, value in zip(metric.parts, score.parts, strict=True) if value is not None
         )
         print(f"{name:20} {score.value:.4f}  ({of_classes})")
     print(f"{'gain':20} {gain.mean:+.4f}  (90 % of resamples {gain.low:+.4f} to {gain.high:+.4f})\n")

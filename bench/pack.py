@@ -58,14 +58,13 @@ def labels_and_pandas(rows: int, *_: object) -> Ragged:
 def podium_write(given: Ragged, rows: int, folder: Path) -> Path:
     """The writer alone, flushed to the disk."""
     path = folder / "podium.csv"
-    assert MARS.submission is not None
-    wide_csv.write(path, given, MARS.submission)
+    wide_csv.write(path, given, MARS)
     return path
 
 
 def podium_pack(given: Ragged, rows: int, folder: Path) -> Path:
     """The whole: write, flush, read back and compare, hash, name, ledger."""
-    return pack(folder, MARS, "bench", given, np.arange(rows).astype(str)).path
+    return pack(folder, MARS, "bench", given, np.arange(rows).astype(str), given.shapes).path
 
 
 def pandas_write(given: Ragged, rows: int, folder: Path) -> Path:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from podium.blend.oof import Oof
-from podium.metrics import Accuracy, MeanIoU
+from podium.metrics import Accuracy, MeanError, MeanIoU, RocAuc
 from podium.report import board
 
 CLASSES = ("nothing", "dust", "rock")
-METRIC = MeanIoU(3, 0, "keras")
+METRIC = MeanIoU(CLASSES, 0, "keras")
 
 
 def image(right: int, wrong: int, rock: int = 0) -> np.ndarray:
@@ -32,8 +32,8 @@ def once(name: str, rows: list[int], stats: np.ndarray, folds: list[int] | None 
 def test_a_row_is_the_score_of_the_sum_with_its_classes_by_name():
     # dust: 6 + 3 right of 12; rock: 6 right, 3 false positives
     oof = once("a", [0, 2], np.stack([image(6, 0, 2), image(3, 3, 4)]))
-    made = board.row(oof, "model", METRIC, np.array([0, 1, 2]), CLASSES, {"minutes": 2.5, "epochs": 7.0, "run": "0123"})
-    assert made.per_class == {"nothing": None, "dust": 9 / 12, "rock": 6 / 9}
+    made = board.row(oof, "model", METRIC, np.array([0, 1, 2]), {"minutes": 2.5, "epochs": 7.0, "run": "0123"})
+    assert made.parts == {"nothing": None, "dust": 9 / 12, "rock": 6 / 9}
     assert made.score == pytest.approx((9 / 12 + 6 / 9) / 2)
     assert (made.name, made.kind, made.images) == ("a", "model", 2)
     assert (made.minutes, made.epochs, made.run) == (2.5, 7.0, "0123")
@@ -41,17 +41,17 @@ def test_a_row_is_the_score_of_the_sum_with_its_classes_by_name():
     # two groups: the resamples are both, or one of them twice
     alone = [METRIC.value(stats) for stats in oof.stats]
     assert made.low == pytest.approx(min(alone)) and made.high == pytest.approx(max(alone))
-    assert json.loads(json.dumps(asdict(made)))["per_class"]["nothing"] is None
+    assert json.loads(json.dumps(asdict(made)))["parts"]["nothing"] is None
 
 
 def test_the_interval_resamples_the_groups_of_its_rows():
     stats = np.stack([image(10, 0, 5), image(0, 10, 5), image(10, 0, 5), image(0, 10, 5)])
     oof = once("a", [0, 1, 4, 5], stats)
     # rows 0 and 1 are one group, 4 and 5 another, and both look alike: no resample differs
-    alike = board.row(oof, "model", METRIC, np.array([7, 7, 1, 2, 8, 8]), CLASSES)
+    alike = board.row(oof, "model", METRIC, np.array([7, 7, 1, 2, 8, 8]))
     assert alike.low == alike.high == pytest.approx(alike.score)
     # the same images in other groups do
-    apart = board.row(oof, "model", METRIC, np.array([7, 8, 0, 0, 7, 8]), CLASSES)
+    apart = board.row(oof, "model", METRIC, np.array([7, 8, 0, 0, 7, 8]))
     assert apart.low < apart.score < apart.high
     assert (alike.minutes, alike.run) == (None, "")
 
@@ -59,8 +59,8 @@ def test_the_interval_resamples_the_groups_of_its_rows():
 def test_a_prediction_of_the_unscored_class_shows_as_a_zero():
     stats = image(5, 0, 5)
     stats[1, 0] = 1
-    made = board.row(once("a", [0], stats[None]), "model", METRIC, np.array([0]), CLASSES)
-    assert made.per_class["nothing"] == 0.0
+    made = board.row(once("a", [0], stats[None]), "model", METRIC, np.array([0]))
+    assert made.parts["nothing"] == 0.0
     assert made.score == pytest.approx((0 + 5 / 6 + 1) / 3)
 
 
@@ -89,7 +89,7 @@ def test_where_nothing_is_chosen_there_is_no_choice():
 
 # ---------------------------------------------------------------- repeats
 
-LABELS = Accuracy(2)
+LABELS = Accuracy(("no", "yes"))
 
 
 def told(name: str, right: list[list[int]], folds: list[list[int]], rows: list[int] | None = None) -> Oof:
@@ -104,14 +104,14 @@ def told(name: str, right: list[list[int]], folds: list[list[int]], rows: list[i
 
 def test_the_score_of_repeats_is_the_mean_of_theirs():
     oof = told("a", [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], [[0, 0, 1, 1], [2, 3, 2, 3], [4, 5, 5, 4]])
-    made = board.row(oof, "model", LABELS, np.arange(4), ("no", "yes"))
+    made = board.row(oof, "model", LABELS, np.arange(4))
     assert made.score == pytest.approx((3 / 4 + 2 / 4 + 1) / 3)
     assert made.std == pytest.approx(0.25)  # of 0.5, 0.75 and 1, of a sample
-    assert made.per_class == {"no": None, "yes": pytest.approx(0.75)} and made.images == 4
+    assert made.parts == {"no": None, "yes": pytest.approx(0.75)} and made.images == 4
     # each repeat is merged and scored by itself: the score of all predictions in one matrix would be another
     one, two = image(6, 0, 2), image(1, 5, 2)
     whole = Oof("b", np.array([0]), np.array([[0, 2]]), np.stack([one, two])[None])
-    made = board.row(whole, "model", METRIC, np.array([0]), CLASSES)
+    made = board.row(whole, "model", METRIC, np.array([0]))
     assert made.score == pytest.approx((METRIC.value(one) + METRIC.value(two)) / 2)
     assert made.score != pytest.approx(METRIC.value(one + two), abs=1e-3)
 
@@ -120,34 +120,34 @@ def test_a_class_that_some_repeats_lack_is_the_mean_of_the_others():
     stats = np.stack([image(4, 0, 0), image(2, 2, 0), image(3, 0, 1)])[
         None
     ]  # rock is neither there nor told in the first
-    made = board.row(Oof("a", np.array([0]), np.array([[0, 2, 4]]), stats), "model", METRIC, np.array([0]), CLASSES)
-    assert made.per_class == {"nothing": None, "dust": pytest.approx((1 + 0.5 + 1) / 3), "rock": pytest.approx(0.5)}
+    made = board.row(Oof("a", np.array([0]), np.array([[0, 2, 4]]), stats), "model", METRIC, np.array([0]))
+    assert made.parts == {"nothing": None, "dust": pytest.approx((1 + 0.5 + 1) / 3), "rock": pytest.approx(0.5)}
 
 
 def test_the_interval_draws_ids_with_all_of_their_repeats():
     generator = np.random.default_rng(0)
     right = generator.integers(0, 2, 200).tolist()
     folds = [[row % 2 for row in range(200)]]
-    alone = board.row(told("a", [right], folds), "model", LABELS, np.arange(200), ("no", "yes"))
+    alone = board.row(told("a", [right], folds), "model", LABELS, np.arange(200))
     # the same answers three times say nothing new: the interval stays as wide
     again = told("a", [right] * 3, folds * 3)
-    same = board.row(again, "model", LABELS, np.arange(200), ("no", "yes"))
+    same = board.row(again, "model", LABELS, np.arange(200))
     assert (same.low, same.high) == pytest.approx((alone.low, alone.high)) and same.std == 0
     # repeats that err on other images do
     apart = told("a", [right, generator.permutation(right).tolist()], folds * 2)
-    narrow = board.row(apart, "model", LABELS, np.arange(200), ("no", "yes"))
+    narrow = board.row(apart, "model", LABELS, np.arange(200))
     assert 0.6 < (narrow.high - narrow.low) / (alone.high - alone.low) < 0.85
     # groups are found by the rows' places in the fold file
     pairs = told("a", [[1, 1, 0, 0]], [[0, 1, 0, 1]], rows=[0, 2, 5, 6])
-    whole = board.row(pairs, "model", LABELS, np.array([3, 9, 3, 9, 9, 8, 8]), ("no", "yes"))
+    whole = board.row(pairs, "model", LABELS, np.array([3, 9, 3, 9, 9, 8, 8]))
     assert (whole.low, whole.high) == (0, 1)  # two groups, one right and one wrong
-    across = board.row(pairs, "model", LABELS, np.array([3, 9, 8, 9, 9, 3, 8]), ("no", "yes"))
+    across = board.row(pairs, "model", LABELS, np.array([3, 9, 8, 9, 9, 3, 8]))
     assert across.low == across.high == 0.5
 
 
 def test_rows_that_a_repeat_has_not_predicted_do_not_count_in_it():
     oof = told("a", [[1, 0, 1, 1], [1, 1, -1, -1]], [[0, 0, 1, 1], [2, 2, -1, -1]])
-    made = board.row(oof, "model", LABELS, np.arange(4), ("no", "yes"))
+    made = board.row(oof, "model", LABELS, np.arange(4))
     assert made.score == pytest.approx((3 / 4 + 2 / 2) / 2)
 
 
@@ -162,3 +162,38 @@ def test_the_choice_is_made_anew_within_every_repeat():
     assert made.model == "a" and (made.in_sample, made.nested) == pytest.approx((0.75, 0.5))
     half = told("a", [[1, 1, 0, 0], [1, 1, -1, -1]], [[0, 0, 1, 1], [2, 2, -1, -1]])
     assert board.choice([half, half], LABELS) is None  # with one fold of a repeat there is nothing to choose on
+
+
+# ---------------------------------------------------------------- other metrics
+
+
+def test_where_lower_is_better_the_lowest_error_is_chosen():
+    metric = MeanError("rmse")
+    truth = np.zeros((4, 1, 1), np.float32)
+    # a errs by 1 and 3 in the two folds, b by 2 and 1
+    a, b = (
+        once(name, [0, 1, 2, 3], metric.stats(truth, np.repeat(off, 2).reshape(4, 1, 1)), [0, 0, 1, 1])
+        for name, off in (("a", [1.0, 3.0]), ("b", [2.0, 1.0]))
+    )
+    made = board.choice([a, b], metric)
+    assert made is not None and made.model == "b"
+    # without fold 0 b is best and errs by 2 there, without fold 1 a is and errs by 3
+    assert made.in_sample == pytest.approx(2.5**0.5) and made.nested == pytest.approx(6.5**0.5)
+    other, row = (board.row(oof, "model", metric, np.arange(4)) for oof in (a, b))
+    assert board.ranked([other, row], metric) == [row, other] == board.ranked([row, other], metric)
+    assert board.ranked([other, row], METRIC) == [other, row]  # where higher is better
+    assert row.parts == {} and row.score == pytest.approx(2.5**0.5) and row.low < row.score < row.high
+
+
+def test_a_metric_that_is_no_function_of_sums_has_its_row():
+    metric = RocAuc(("no", "maybe", "yes"), False)
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 3, 60).astype(np.uint8).reshape(60, 1, 1)
+    drawn = generator.dirichlet(np.ones(3), (60, 1, 1)).transpose(0, 3, 1, 2)
+    right = drawn + (truth[:, None] == np.arange(3)[:, None, None])
+    a = once("a", list(range(60)), metric.stats(truth, right))
+    b = once("b", list(range(60)), metric.stats(truth, drawn))
+    made = board.row(a, "model", metric, np.arange(60))
+    assert set(made.parts) == {"no", "maybe", "yes"} and made.score == made.high == 1
+    chosen = board.choice([b, a], metric)
+    assert chosen is not None and (chosen.model, chosen.in_sample, chosen.nested) == ("a", 1, 1)

@@ -6,17 +6,38 @@ import numpy as np
 import pytest
 
 from podium import estimate
-from podium.estimate import best_of, bootstrap, nested, over_repeats, paired
-from podium.metrics import MeanIoU
+from podium.estimate import Repeats, best, best_of, bootstrap, nested, over_repeats, paired
+from podium.metrics import Additive, MeanError, MeanIoU, RocAuc
+from podium.metrics.base import quotient
+from three_classes import named
 
 
-def accuracy(stats: np.ndarray) -> np.ndarray:
-    """Statistics (B, 2): right answers and answers."""
-    return stats[:, 0] / stats[:, 1]
+class Share(Additive):
+    """Statistics (N, 2): right answers and answers."""
+
+    shape = (2,)
+
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        return quotient(sums[:, 0], sums[:, 1])
+
+    def _parts_of(self, total: np.ndarray) -> tuple[float | None, ...]:
+        return ()
 
 
-def accuracy_of(stats: np.ndarray) -> float:
-    return float(accuracy(stats.sum(axis=0)[None])[0])
+class Weighing(Share):
+    """The same as a metric whose statistics do not add up."""
+
+    additive = False
+
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        raise AssertionError("its sums are not scored")
+
+    def weighted(self, stats: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return quotient(weights @ stats[:, 0], weights @ stats[:, 1])
+
+
+accuracy = Share()
+accuracy_of = accuracy.value
 
 
 def answers(right: np.ndarray) -> np.ndarray:
@@ -71,9 +92,9 @@ def test_a_single_group_is_a_point():
 
 def test_matrices_are_resampled_like_anything_else():
     generator = np.random.default_rng(0)
-    metric = MeanIoU(3, 0, "keras")
+    metric = MeanIoU(named(3), 0, "keras")
     stats = generator.integers(0, 50, (30, 3, 3)) + 200 * np.eye(3, dtype=int)
-    interval = bootstrap(metric.values, stats, np.arange(30), count=500)
+    interval = bootstrap(metric, stats, np.arange(30), count=500)
     assert interval.low < metric.value(stats) < interval.high
     picks = np.random.default_rng(5).integers(0, 30, (500, 30))
     by_hand = [metric.value(stats[rows]) for rows in picks]
@@ -124,24 +145,94 @@ def test_over_repeats_is_the_mean_of_the_repeats_scores():
 
 def test_over_repeats_of_matrices():
     generator = np.random.default_rng(0)
-    metric = MeanIoU(3, 0, "keras")
+    metric = MeanIoU(named(3), 0, "keras")
     stats = generator.integers(0, 9, (6, 4, 3, 3))
-    assert over_repeats(metric.values, stats) == pytest.approx(np.mean([metric.value(stats[:, r]) for r in range(4)]))
+    assert over_repeats(metric, stats) == pytest.approx(np.mean([metric.value(stats[:, r]) for r in range(4)]))
 
 
 def test_images_are_resampled_with_all_of_their_repeats():
     """The bootstrap by hand: ids are drawn, and every repeat's score is of the same draw."""
     generator = np.random.default_rng(2)
     stats = answers(generator.integers(0, 2, (12, 3)))
-
-    def mean(sums: np.ndarray) -> np.ndarray:
-        return np.mean([accuracy(sums[:, repeat]) for repeat in range(3)], axis=0)
-
-    interval = bootstrap(mean, stats, np.arange(12), count=300, seed=4)
+    interval = bootstrap(Repeats(accuracy), stats, np.arange(12), count=300, seed=4)
     picks = np.random.default_rng(4).integers(0, 12, (300, 12))
     scores = [over_repeats(accuracy, stats[rows]) for rows in picks]
     assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(scores, [0.05, 0.95])))
     assert interval.std == pytest.approx(np.std(scores, ddof=1))
+
+
+# ---------------------------------------------------------------- metrics that do not add up
+
+
+def test_a_weight_per_image_gives_the_interval_that_sums_give(monkeypatch):
+    right = np.random.default_rng(0).integers(0, 2, (61, 3))
+    groups = np.arange(61) // 2
+    stats = answers(right)
+    stats[5, 1] = 0  # not predicted in one repeat
+    for some, added, weighed in (
+        (stats[:, 0], accuracy, Weighing()),
+        (stats, Repeats(accuracy), Repeats(Weighing())),
+    ):
+        summed = bootstrap(added, some, groups, count=200)
+        assert bootstrap(weighed, some, groups, count=200) == summed
+        gain = paired(added, some, some[::-1], groups, count=200)
+        assert paired(weighed, some, some[::-1], groups, count=200) == gain
+        with monkeypatch.context() as patch:
+            patch.setattr(estimate, "_BLOCK", 61 * 7)  # blocks of 7 resamples of 61 images
+            assert bootstrap(weighed, some, groups, count=200) == summed
+    assert over_repeats(Weighing(), stats) == pytest.approx(over_repeats(accuracy, stats), abs=1e-15)
+    pair = answers(np.random.default_rng(1).integers(0, 2, (4, 60)))
+    folds = np.arange(60) % 3
+    a, b = (nested(*best_of(pair, metric), folds, accuracy_of) for metric in (accuracy, Weighing()))
+    assert (a.choice, a.choices_per_fold, a.nested) == (b.choice, b.choices_per_fold, b.nested)
+
+
+def chances(truth: np.ndarray, yes: np.ndarray) -> np.ndarray:
+    """Statistics (N, 1, 2) of ROC AUC."""
+    metric = RocAuc(named(2), False)
+    return metric.stats(truth.astype(np.uint8).reshape(-1, 1, 1), np.stack([1 - yes, yes], axis=1)[..., None, None])
+
+
+def test_the_interval_of_roc_auc_is_that_of_resampled_images():
+    generator = np.random.default_rng(5)
+    truth = generator.integers(0, 2, 40)
+    stats = chances(truth, np.round(generator.random(40) * 0.5 + truth * 0.2, 1))
+    metric = RocAuc(named(2), False)
+    interval = bootstrap(metric, stats, np.arange(40), count=300, seed=4)
+    picks = np.random.default_rng(4).integers(0, 40, (300, 40))
+    scores = [metric.value(stats[rows]) for rows in picks]
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(scores, [0.05, 0.95])))
+    assert interval.std == pytest.approx(np.std(scores, ddof=1))
+
+
+def test_an_image_that_a_repeat_has_not_predicted_is_not_there_for_roc_auc():
+    metric = RocAuc(named(2), False)
+    truth = np.array([0, 0, 1, 1])
+    first = chances(truth, np.array([0.1, 0.6, 0.5, 0.9]))  # three of four pairs in order
+    second = chances(truth, np.array([0.9, 0.2, 0.5, 0.7]))  # two of four, and of the last three images all
+    stats = np.stack([first, second], axis=1)
+    assert over_repeats(metric, stats) == pytest.approx((3 / 4 + 2 / 4) / 2)
+    stats[0, 1] = 0
+    assert over_repeats(metric, stats) == pytest.approx((3 / 4 + 1) / 2)
+
+
+# ---------------------------------------------------------------- lower is better
+
+
+def test_the_lowest_error_is_the_best():
+    metric = MeanError("rmse")
+    truth = np.zeros((6, 1, 1), np.float32)
+    #                fold 0   fold 1
+    off = np.array([[1, 1, 1, 3, 3, 3], [2, 2, 2, 1, 1, 1]], np.float64).reshape(2, 6, 1, 1)
+    candidates = np.stack([metric.stats(truth, model) for model in off])
+    result = nested(*best_of(candidates, metric), np.array([0, 0, 0, 1, 1, 1]), metric.value)
+    # of all six rows the second errs less (2.5 against 5 squared); without fold 0 it does, without fold 1 the first
+    assert result.choice == 1 and result.choices_per_fold == (1, 0)
+    assert result.in_sample == pytest.approx(2.5**0.5) and result.nested == pytest.approx(6.5**0.5)
+    gain = paired(metric, candidates[1], candidates[0], np.arange(6), count=200)
+    assert gain.mean > 0 and gain.share_above_zero > 0.8
+    assert paired(metric, candidates[0], candidates[1], np.arange(6), count=200).mean == -gain.mean
+    assert best([3.0, 1.0, 1.0, 2.0], metric) == 1 and best([3.0, 1.0, 3.0], accuracy) == 0
 
 
 # ---------------------------------------------------------------- choices

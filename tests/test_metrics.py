@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, recall_score
 
+from podium import config_metric as options
 from podium import metrics
-from podium.config_metric import MetricSettings
+from podium.config_objects import Objects
 from podium.data.ragged import Ragged
-from podium.metrics import Accuracy, MeanIoU, image_stats
+from podium.metrics import Accuracy, MeanIoU, counts, image_stats
+from three_classes import named
 
 Convention = Literal["keras", "foreground", "masked"]
 CONVENTIONS: tuple[Convention, ...] = ("keras", "foreground", "masked")
@@ -45,7 +47,7 @@ def set_to_zero(truth: np.ndarray, labels: np.ndarray, t: int, p: int, n: int) -
 def value(
     convention: Convention, truth: np.ndarray, labels: np.ndarray, classes: int = 5, unscored: int | None = 0
 ) -> float:
-    metric = MeanIoU(classes, unscored, convention)
+    metric = MeanIoU(named(classes), unscored, convention)
     return metric.value(metric.stats(truth, labels))
 
 
@@ -96,21 +98,21 @@ def test_a_perfect_foreground_and_zero_never_predicted():
 def test_confusion_matrix_by_hand():
     truth = np.array([[0, 1, 1], [2, 2, 255]], np.uint8)
     labels = np.array([[1, 1, 2], [2, 0, 2]], np.uint8)
-    stats = MeanIoU(3, None, "keras").stats(truth, labels)
+    stats = MeanIoU(named(3), None, "keras").stats(truth, labels)
     assert stats.dtype == np.int64
     assert stats.tolist() == [[[0, 1, 0], [0, 1, 1], [1, 0, 1]]]  # [truth, predicted]; the 255 is nowhere
 
 
-def test_per_class_says_which_classes_entered_the_mean():
+def test_parts_says_which_classes_entered_the_mean():
     truth = np.array([[1, 1, 0, 2]], np.uint8)
-    never = MeanIoU(5, 0, "keras")
+    never = MeanIoU(named(5), 0, "keras")
     without = never.score(never.stats(truth, np.array([[1, 1, 1, 1]], np.uint8)))
-    assert without.per_class == (None, 2 / 3, 0.0, None, None)
+    assert without.parts == (None, 2 / 3, 0.0, None, None)
     with_zero = never.score(never.stats(truth, np.array([[1, 0, 0, 2]], np.uint8)))
-    assert with_zero.per_class == (0.0, 0.5, 1.0, None, None)
+    assert with_zero.parts == (0.0, 0.5, 1.0, None, None)
     assert with_zero.value == pytest.approx(0.5)
-    masked = MeanIoU(5, 0, "masked")
-    assert masked.score(masked.stats(truth, np.array([[1, 0, 0, 2]], np.uint8))).per_class == (
+    masked = MeanIoU(named(5), 0, "masked")
+    assert masked.score(masked.stats(truth, np.array([[1, 0, 0, 2]], np.uint8))).parts == (
         None,
         0.5,
         1.0,
@@ -180,13 +182,13 @@ def test_equal_to_counting_pixel_by_pixel(seed, convention, unscored):
 
 def test_statistics_of_many_images_are_those_of_each(monkeypatch):
     truth, labels = seeded(1, 5, 0)
-    metric = MeanIoU(5, 0, "keras")
+    metric = MeanIoU(named(5), 0, "keras")
     whole = metric.stats(truth, labels)
     assert whole.shape == (3, 5, 5)
-    assert metric.width == whole[0].size
+    assert metric.shape == whole[0].shape
     for i in range(3):
         np.testing.assert_array_equal(whole[i], metric.stats(truth[i], labels[i])[0])
-    monkeypatch.setattr(metrics, "_CHUNK", 2 * truth[0].size)  # chunks of 2 and 1 images
+    monkeypatch.setattr(counts, "_CHUNK", 2 * truth[0].size)  # chunks of 2 and 1 images
     np.testing.assert_array_equal(metric.stats(truth, labels), whole)
     # the score is of ONE matrix, not the mean over images
     one_image = metric.value(metric.stats(truth.reshape(1, -1, 32), labels.reshape(1, -1, 32)))
@@ -200,14 +202,14 @@ def test_values_are_the_scores_of_each_matrix(convention):
     generator = np.random.default_rng(0)
     stats = generator.integers(0, 5, (40, 4, 4))
     before = stats.copy()
-    metric = MeanIoU(4, 0, convention)
+    metric = MeanIoU(named(4), 0, convention)
     np.testing.assert_array_equal(metric.values(stats), [metric.score(matrix).value for matrix in stats])
     np.testing.assert_array_equal(stats, before)
     assert metric.score(stats.reshape(2, 20, 4, 4)) == metric.score(stats.sum(axis=0))
 
 
 def test_values_out_of_range_are_refused():
-    metric = MeanIoU(3, 0, "keras")
+    metric = MeanIoU(named(3), 0, "keras")
     good = np.zeros((2, 2), np.uint8)
     for bad in (3, 255):
         with pytest.raises(ValueError, match="labels hold"):
@@ -227,20 +229,20 @@ def as_images(values: list[int]) -> np.ndarray:
 
 
 def test_accuracy_by_hand():
-    metric = Accuracy(4)
+    metric = Accuracy(named(4))
     #                          right     wrong     no label
     stats = metric.stats(as_images([0, 1, 1, 0, 2, 2, 255, 255]), as_images([0, 1, 1, 1, 0, 3, 0, 3]))
     assert stats.shape == (8, 4, 4) and stats.dtype == np.int64
     assert stats.sum(axis=(1, 2)).tolist() == [1] * 6 + [0] * 2
     score = metric.score(stats)
     assert score.value == metric.value(stats) == 3 / 6
-    assert score.per_class == (1 / 2, 1.0, 0.0, None)  # recalls; class 3 is predicted and occurs nowhere
+    assert score.parts == (1 / 2, 1.0, 0.0, None)  # recalls; class 3 is predicted and occurs nowhere
     np.testing.assert_array_equal(metric.values(stats), [1, 1, 1, 0, 0, 0, 0, 0])
     assert metric.higher_is_better
 
 
 def test_with_nothing_labelled_accuracy_is_zero():
-    metric = Accuracy(3)
+    metric = Accuracy(named(3))
     stats = metric.stats(as_images([255, 255]), as_images([0, 1]))
     assert metric.score(stats) == metrics.Score(0.0, (None, None, None))
 
@@ -252,16 +254,14 @@ def test_accuracy_is_that_of_sklearn(seed, classes, n):
     truth = generator.integers(0, classes, n)
     labels = np.where(generator.random(n) < 0.6, truth, generator.integers(0, classes, n))
     hidden = generator.random(n) < 0.2
-    metric = Accuracy(classes)
+    metric = Accuracy(named(classes))
     stats = metric.stats(as_images(np.where(hidden, 255, truth).tolist()), as_images(labels.tolist()))
     known, told = truth[~hidden], labels[~hidden]
     score = metric.score(stats)
     assert score.value == (pytest.approx(accuracy_score(known, told)) if len(known) else 0.0)
     if len(known):
         recalls = recall_score(known, told, labels=range(classes), average=None, zero_division=np.nan)
-        assert [np.nan if recall is None else recall for recall in score.per_class] == pytest.approx(
-            recalls, nan_ok=True
-        )
+        assert [np.nan if recall is None else recall for recall in score.parts] == pytest.approx(recalls, nan_ok=True)
     # sums of images, one score each: what the bootstrap asks for
     halves = np.stack([stats[: n // 2].sum(axis=0), stats[n // 2 :].sum(axis=0)])
     np.testing.assert_array_equal(metric.values(halves), [metric.value(half) for half in halves])
@@ -270,7 +270,7 @@ def test_accuracy_is_that_of_sklearn(seed, classes, n):
 def test_accuracy_takes_no_other_labels_than_its_classes():
     for truth, labels, said in (([3], [0], "truth holds"), ([0], [3], "labels hold"), ([0], [255], "labels hold")):
         with pytest.raises(ValueError, match=said):
-            Accuracy(3).stats(as_images(truth), as_images(labels))
+            Accuracy(named(3)).stats(as_images(truth), as_images(labels))
 
 
 # ---------------------------------------------------------------- statistics by id
@@ -282,7 +282,7 @@ def ragged(arrays: list[np.ndarray], ids: list[str]) -> Ragged:
 
 
 @pytest.mark.parametrize("sizes", [[(3, 4), (1, 7), (5, 2), (2, 2)], [(3, 4)] * 4], ids=["ragged", "uniform"])
-@pytest.mark.parametrize("metric", [MeanIoU(4, 0, "keras"), Accuracy(4)], ids=["mean_iou", "accuracy"])
+@pytest.mark.parametrize("metric", [MeanIoU(named(4), 0, "keras"), Accuracy(named(4))], ids=["mean_iou", "accuracy"])
 def test_statistics_are_joined_by_id_whatever_the_sizes(metric, sizes):
     generator = np.random.default_rng(0)
     truth = [generator.choice([0, 1, 2, 3, 255], (1, *size)).astype(np.uint8) for size in sizes]
@@ -299,7 +299,7 @@ def test_statistics_are_joined_by_id_whatever_the_sizes(metric, sizes):
 
 
 def test_statistics_of_an_unknown_id_or_another_size_are_refused():
-    metric = Accuracy(3)
+    metric = Accuracy(named(3))
     truth = ragged([np.zeros((1, 2, 2), np.uint8), np.zeros((1, 3, 2), np.uint8)], ["a", "b"])
     with pytest.raises(KeyError):
         image_stats(metric, truth, ragged([np.zeros((1, 2, 2), np.uint8)], ["c"]))
@@ -308,8 +308,28 @@ def test_statistics_of_an_unknown_id_or_another_size_are_refused():
 
 
 def test_built_from_settings():
-    built = metrics.build(MetricSettings(name="mean_iou", convention="masked"), ["a", "b", "c"], 1)
-    assert built == MeanIoU(3, 1, "masked")
-    assert built.higher_is_better
-    assert metrics.build(MetricSettings(name="mean_iou"), ["a", "b"], None) == MeanIoU(2, None, "keras")
-    assert metrics.build(MetricSettings(name="accuracy"), ["a", "b", "c"], None) == Accuracy(3)
+    built = metrics.build(options.MeanIoU(convention="masked"), ["a", "b", "c"], 1, "segmentation")
+    assert built == MeanIoU(("a", "b", "c"), 1, "masked")
+    assert built.higher_is_better and built.parts == ("a", "b", "c")
+    assert metrics.build(options.MeanIoU(), ["a", "b"], None, "segmentation") == MeanIoU(("a", "b"), None, "keras")
+    assert metrics.build(options.Accuracy(), ["a", "b", "c"], None, "classification") == Accuracy(("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("settings_", "made"),
+    [
+        (options.ObjectMap(thresholds=(0.5, 0.75)), lambda found: metrics.ObjectMap(("a", "b"), 0, found, (0.5, 0.75))),
+        (options.OfObjects(name="panoptic_quality"), lambda found: metrics.PanopticQuality(("a", "b"), 0, found)),
+        (options.OfObjects(name="object_dice"), lambda found: metrics.ObjectDice(("a", "b"), 0, found)),
+        (options.OfObjects(name="object_count"), lambda found: metrics.ObjectCount(("a", "b"), 0, found)),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_metrics_of_objects_are_built_with_how_these_are_found(settings_, made):
+    given = Objects(split="watershed", min_area=7)
+    assert metrics.build(settings_, ("a", "b"), 0, "segmentation", given) == made(
+        Objects(of="classes", split="watershed", min_area=7)
+    )
+    assert metrics.build(settings_, ("a", "b"), 0, "segmentation") == made(Objects(of="classes"))
+    joined = settings_.model_copy(update={"of": "foreground"})
+    assert metrics.build(joined, ("a", "b"), 0, "segmentation") == made(Objects(of="foreground"))

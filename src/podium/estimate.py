@@ -1,20 +1,64 @@
 """How far a score can be believed: intervals over groups, paired comparisons, choices scored where they were not made.
 
-Statistics are arrays (N, ...), one entry per image, that add up over images; ``values`` turns sums (B, ...) into
-scores (B,).
+Statistics are arrays (N, ...), one entry per image. Those of an additive metric are added up before they are scored;
+others are scored with a weight per image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-Values = Callable[[np.ndarray], np.ndarray]
 T = TypeVar("T")
 _BLOCK = 1 << 21  # resampled counts held at once: 16 MiB of float64
+
+
+class Scorer(Protocol):
+    """What is asked of a metric here: see ``metrics.Metric``."""
+
+    @property
+    def higher_is_better(self) -> bool: ...
+
+    @property
+    def additive(self) -> bool: ...
+
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        """Scores (B,) of sums of statistics (B, ...); of additive ones only."""
+
+    def weighted(self, stats: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Scores (B,) of ``stats`` (N, ...), each image counted as often as ``weights`` (B, N) says."""
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """A metric of repeats: statistics (N, R, ...), each repeat scored by itself, and the mean of the R scores.
+
+    An image whose statistics are all zeros in a repeat was not predicted in it and counts in the others alone.
+    """
+
+    metric: Scorer
+
+    @property
+    def higher_is_better(self) -> bool:
+        """As of the metric."""
+        return self.metric.higher_is_better
+
+    @property
+    def additive(self) -> bool:
+        """As of the metric."""
+        return self.metric.additive
+
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        """Scores (B,) of sums (B, R, ...)."""
+        return np.asarray(np.mean([self.metric.values(sums[:, repeat]) for repeat in range(sums.shape[1])], axis=0))
+
+    def weighted(self, stats: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Scores (B,) of ``stats`` (N, R, ...); the weight of an image is that of all its repeats."""
+        each = [self.metric.weighted(stats[:, repeat], weights) for repeat in range(stats.shape[1])]
+        return np.asarray(np.mean(each, axis=0))
 
 
 @dataclass(frozen=True)
@@ -29,7 +73,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Gain:
-    """Score of a minus score of b on the same resamples: mean, percentile interval, share of them where a was above."""
+    """By how much a is better than b on the same resamples: mean, percentile interval, share of them where it was better.
+
+    Score of a minus score of b, or the other way round where lower is better.
+    """
 
     mean: float
     low: float
@@ -54,25 +101,27 @@ class Nested(Generic[T]):
 
 
 def bootstrap(
-    values: Values, stats: np.ndarray, groups: np.ndarray, count: int = 1000, seed: int = 0, level: float = 0.90
+    metric: Scorer, stats: np.ndarray, groups: np.ndarray, count: int = 1000, seed: int = 0, level: float = 0.90
 ) -> Interval:
-    """Interval of ``values`` of the sum of ``stats`` (N, ...), resampling whole ``groups`` (N,) with replacement.
+    """Interval of the score of ``stats`` (N, ...), resampling whole ``groups`` (N,) with replacement.
 
     Percentile bootstrap (Efron & Tibshirani 1993, chapter 13) with ``count`` resamples. A single group has no spread:
-    its interval is a point.
+    its interval is a point. Of repeats, (N, R, ...), the metric is ``Repeats(metric)``.
     """
-    scores = _resampled(values, [stats], groups, count, seed)[0]
+    scores = _resampled(metric, [stats], groups, count, seed)[0]
     low, high = _ends(scores, level)
     return Interval(low, high, float(scores.std(ddof=1)), level)
 
 
-def over_repeats(values: Values, stats: np.ndarray) -> float:
-    """Mean of the scores of repeats: ``stats`` (n, R, ...), each repeat summed over the images and scored by itself."""
-    return float(values(stats.sum(axis=0)).mean())
+def over_repeats(metric: Scorer, stats: np.ndarray) -> float:
+    """Mean of the scores of repeats: ``stats`` (n, R, ...), each repeat scored by itself over the images."""
+    if metric.additive:
+        return float(metric.values(stats.sum(axis=0)).mean())
+    return float(Repeats(metric).weighted(stats, np.ones((1, len(stats))))[0])
 
 
 def paired(
-    values: Values,
+    metric: Scorer,
     stats_a: np.ndarray,
     stats_b: np.ndarray,
     groups: np.ndarray,
@@ -80,14 +129,14 @@ def paired(
     seed: int = 0,
     level: float = 0.90,
 ) -> Gain:
-    """How much higher a scores than b: both on the same resampled groups, so that what is hard for both cancels out.
+    """How much better a is than b: both on the same resampled groups, so that what is hard for both cancels out.
 
     stats_a, stats_b: (N, ...), the same images in the same order.
     """
     if stats_a.shape != stats_b.shape:
         raise ValueError(f"statistics {stats_a.shape} and {stats_b.shape} are not of the same images")
-    a, b = _resampled(values, [stats_a, stats_b], groups, count, seed)
-    gain = a - b
+    a, b = _resampled(metric, [stats_a, stats_b], groups, count, seed)
+    gain = a - b if metric.higher_is_better else b - a
     low, high = _ends(gain, level)
     return Gain(float(gain.mean()), low, high, float((gain > 0).mean()))
 
@@ -104,7 +153,7 @@ def nested(
     choice: whatever was tried and compared happens inside, or the nested score is optimistic again.
     apply: a choice and a mask of rows → the statistics (n, ...) of those rows, in row order.
     folds: int (N,), -1 for rows that are left out altogether; at least two different folds.
-    value: statistics (n, ...) → the score of their sum.
+    value: statistics (n, ...) → their score, as a metric's ``value``.
     """
     folds = np.asarray(folds)
     kept = folds >= 0
@@ -128,8 +177,13 @@ def nested(
     return Nested(final, float(value(apply(final, kept))), float(value(merged[kept])), tuple(choices), merged[kept])
 
 
+def best(scores: Sequence[float] | np.ndarray, metric: Scorer) -> int:
+    """Position of the best score, the highest or the lowest as the metric has it; of equals the first."""
+    return int(np.argmax(scores) if metric.higher_is_better else np.argmin(scores))
+
+
 def best_of(
-    candidates: np.ndarray, values: Values
+    candidates: np.ndarray, metric: Scorer
 ) -> tuple[Callable[[np.ndarray], int], Callable[[int, np.ndarray], np.ndarray]]:
     """The ``choose`` and ``apply`` of ``nested`` for "the best single one of M models"; of equals the first.
 
@@ -137,7 +191,10 @@ def best_of(
     """
 
     def choose(rows: np.ndarray) -> int:
-        return int(np.argmax(values(candidates[:, rows].sum(axis=1))))
+        if metric.additive:
+            return best(metric.values(candidates[:, rows].sum(axis=1)), metric)
+        once = np.ones((1, int(rows.sum())))
+        return best([float(metric.weighted(model[rows], once)[0]) for model in candidates], metric)
 
     def apply(choice: int, rows: np.ndarray) -> np.ndarray:
         return np.asarray(candidates[choice][rows])
@@ -146,29 +203,43 @@ def best_of(
 
 
 def _resampled(
-    values: Values, several: list[np.ndarray], groups: np.ndarray, count: int, seed: int
+    metric: Scorer, several: list[np.ndarray], groups: np.ndarray, count: int, seed: int
 ) -> list[np.ndarray]:
     """Scores (count,) of each statistics array, all on the same resamples."""
     if len(groups) == 0 or any(len(stats) != len(groups) for stats in several):
         raise ValueError(f"{[len(stats) for stats in several]} statistics and {len(groups)} groups do not fit")
     number, member = np.unique(groups, return_inverse=True)
-    sums = []
-    for stats in several:
-        total = np.zeros((len(number), *stats.shape[1:]), np.float64)  # sums of counts are exact up to 2^53
-        np.add.at(total, member, stats)
-        sums.append(total)
-    scores: list[list[np.ndarray]] = [[] for _ in several]
-    for drawn in _draws(len(number), count, seed):
-        for into, total in zip(scores, sums, strict=True):
-            resampled = drawn @ total.reshape(len(total), -1)
-            into.append(np.asarray(values(resampled.reshape(len(drawn), *total.shape[1:]))))
-    return [np.concatenate(parts) for parts in scores]
+    if metric.additive:
+        sums = [_by_group(stats, member, len(number)) for stats in several]
+        scores = [
+            [
+                np.asarray(metric.values((drawn @ total.reshape(len(total), -1)).reshape(-1, *total.shape[1:])))
+                for total in sums
+            ]
+            for drawn in _draws(len(number), count, seed, len(number))
+        ]
+    else:
+        scores = []
+        for drawn in _draws(len(number), count, seed, len(groups)):
+            weights = drawn[:, member]
+            scores.append([np.asarray(metric.weighted(stats, weights)) for stats in several])
+    return [np.concatenate(parts) for parts in zip(*scores, strict=True)]
 
 
-def _draws(groups: int, count: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each group is drawn, float64 (b, groups), in blocks that bound memory and do not change the draws."""
+def _by_group(stats: np.ndarray, member: np.ndarray, groups: int) -> np.ndarray:
+    """Statistics added up within each group, float64 (groups, ...)."""
+    total = np.zeros((groups, *stats.shape[1:]), np.float64)  # sums of counts are exact up to 2^53
+    np.add.at(total, member, stats)
+    return total
+
+
+def _draws(groups: int, count: int, seed: int, width: int) -> Iterator[np.ndarray]:
+    """How often each group is drawn, float64 (b, groups), in blocks that do not change the draws.
+
+    width: numbers that a resample makes; blocks are as long as memory for it allows.
+    """
     generator = np.random.default_rng(seed)
-    block = max(1, _BLOCK // groups)
+    block = max(1, _BLOCK // width)
     for start in range(0, count, block):
         size = min(block, count - start)
         picks = generator.integers(0, groups, (size, groups))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from podium.blend.oof import Oof
-from podium.estimate import best_of, bootstrap, nested, over_repeats
+from podium.estimate import Repeats, best, best_of, bootstrap, nested, over_repeats
 from podium.metrics import Metric
 
 RESAMPLES = 2000
@@ -21,7 +21,8 @@ class Row:
 
     With repeated folds the score is the mean over the repeats, each merged and scored by itself, and std their
     standard deviation: what another split would change. The interval says what other images would change. weights: which
-    of a model's weights predicted: ``ema``, ``last`` or ``best``.
+    of a model's weights predicted: ``ema``, ``last`` or ``best``. corrupted: the same metric on corrupted copies of the
+    images, with its interval. also: further metrics by name.
     """
 
     name: str
@@ -29,22 +30,30 @@ class Row:
     score: float
     low: float
     high: float
-    per_class: dict[str, float | None]
+    parts: dict[str, float | None]
     images: int
     minutes: float | None = None
     epochs: float | None = None
     run: str = ""
     weights: str = ""
     std: float | None = None
+    corrupted: float | None = None
+    corrupted_low: float | None = None
+    corrupted_high: float | None = None
+    also: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What "take the model with the best out-of-fold score" would be worth: its score, and the honest one."""
+    """What "take the model with the best out-of-fold score" would be worth: its score, and the honest one.
+
+    by: which scores are meant, those on the images as they are or on ``corrupted`` copies.
+    """
 
     model: str
     in_sample: float
     nested: float
+    by: str = "clean"
 
 
 @dataclass(frozen=True)
@@ -71,27 +80,37 @@ def row(
     kind: str,
     metric: Metric,
     groups: np.ndarray,
-    classes: Sequence[str],
     facts: Mapping[str, Any] | None = None,
 ) -> Row:
     """Score a model or a blend; groups: of all rows of the fold file."""
     scores = [metric.score(oof.stats[:, repeat]) for repeat in range(oof.stats.shape[1])]
-
-    def mean(sums: np.ndarray) -> np.ndarray:
-        return np.mean([metric.values(sums[:, repeat]) for repeat in range(sums.shape[1])], axis=0)
-
-    interval = bootstrap(mean, oof.stats, groups[oof.rows], RESAMPLES)
-    per_class = {}
-    for name, parts in zip(classes, zip(*(score.per_class for score in scores), strict=True), strict=True):
-        known = [part for part in parts if part is not None]
-        per_class[name] = float(np.mean(known)) if known else None
+    interval = bootstrap(Repeats(metric), oof.stats, groups[oof.rows], RESAMPLES)
+    parts: dict[str, float | None] = {}
+    for i, name in enumerate(metric.parts):
+        known = [part for score in scores if (part := score.parts[i]) is not None]
+        parts[name] = float(np.mean(known)) if known else None
     values = [score.value for score in scores]
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     value = float(np.mean(values))
-    return Row(oof.name, kind, value, interval.low, interval.high, per_class, len(oof.rows), std=std, **(facts or {}))
+    return Row(oof.name, kind, value, interval.low, interval.high, parts, len(oof.rows), std=std, **(facts or {}))
 
 
-def choice(models: Sequence[Oof], metric: Metric) -> Choice | None:
+def on_corrupted(oof: Oof, metric: Metric, groups: np.ndarray) -> dict[str, float]:
+    """The facts of a row about corrupted copies; oof, groups: of the copies and their folds."""
+    found = row(oof, "", metric, groups)
+    return {"corrupted": found.score, "corrupted_low": found.low, "corrupted_high": found.high}
+
+
+def ranked(rows: Sequence[Row], metric: Metric, by: str = "clean") -> list[Row]:
+    """The rows, the best score first, or the best one on ``corrupted`` copies; equals stay as they were."""
+
+    def score(row: Row) -> float:
+        return row.score if by == "clean" or row.corrupted is None else row.corrupted
+
+    return sorted(rows, key=score, reverse=metric.higher_is_better)
+
+
+def choice(models: Sequence[Oof], metric: Metric, by: str = "clean") -> Choice | None:
     """Best single model, chosen on all rows and honestly; None with one model or one fold, where nothing is chosen.
 
     With repeated folds the honest score is the mean over the repeats, within each of which the choice is made anew.
@@ -102,8 +121,8 @@ def choice(models: Sequence[Oof], metric: Metric) -> Choice | None:
     candidates = np.stack([model.stats for model in models])
     honest = []
     for repeat, column in enumerate(folds.T):
-        choose, apply = best_of(candidates[:, :, repeat], metric.values)
+        choose, apply = best_of(candidates[:, :, repeat], metric)
         honest.append(nested(choose, apply, column, metric.value).nested)
-    scores = [over_repeats(metric.values, model.stats) for model in models]
-    best = int(np.argmax(scores))
-    return Choice(models[best].name, scores[best], float(np.mean(honest)))
+    scores = [over_repeats(metric, model.stats) for model in models]
+    chosen = best(scores, metric)
+    return Choice(models[chosen].name, scores[chosen], float(np.mean(honest)), by)
