@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from podium.config import Competition
-from podium.config_submission import SubmissionSettings
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.submission import ledger, wide_csv
@@ -42,7 +41,7 @@ TIME = datetime(2026, 3, 1, 9, 5, 7, tzinfo=UTC)
 
 
 def packed(folder: Path, labels: Ragged = LABELS, **options: Any) -> Packed:
-    return pack(folder, MARS, "mars", labels, IDS, time=TIME, **options)
+    return pack(folder, MARS, "mars", labels, IDS, LABELS.shapes, time=TIME, **options)
 
 
 def test_the_file_its_name_and_the_ledger(tmp_path: Path) -> None:
@@ -71,14 +70,16 @@ def test_the_file_is_readable_by_whom_the_umask_allows(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_named_so_everywhere(tmp_path: Path) -> None:
-    done = pack(tmp_path, MARS, "mars-sample", LABELS, IDS)
+    done = pack(tmp_path, MARS, "mars-sample", LABELS, IDS, LABELS.shapes)
     assert done.path.name.startswith("mars-sample-2")
     assert ledger.read(tmp_path / "ledger.csv")[0]["competition"] == "mars-sample"
 
 
 def test_local_times_are_turned_into_utc(tmp_path: Path) -> None:
     local = datetime.fromisoformat("2026-03-01T00:30:00+02:00")
-    assert pack(tmp_path, MARS, "mars", LABELS, IDS, time=local).path.name.startswith("mars-20260228-223000-")
+    assert pack(tmp_path, MARS, "mars", LABELS, IDS, LABELS.shapes, time=local).path.name.startswith(
+        "mars-20260228-223000-"
+    )
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
@@ -110,8 +111,8 @@ Change = Callable[[np.ndarray], np.ndarray]
 def rewritten(change: Change, ids: Change = lambda ids: ids) -> Writer:
     """A writer that does its work well on the wrong thing."""
 
-    def write(path: Path, labels: Ragged, settings: SubmissionSettings) -> None:
-        wide_csv.write(path, Ragged.stack(change(labels.stacked.copy()), ids(labels.ids)), settings)
+    def write(path: Path, labels: Ragged, competition: Competition) -> None:
+        wide_csv.write(path, Ragged.stack(change(labels.stacked.copy()), ids(labels.ids)), competition)
 
     return write
 
@@ -119,8 +120,8 @@ def rewritten(change: Change, ids: Change = lambda ids: ids) -> Writer:
 def edited(change: Callable[[bytes], bytes]) -> Writer:
     """A writer whose text comes out damaged."""
 
-    def write(path: Path, labels: Ragged, settings: SubmissionSettings) -> None:
-        wide_csv.write(path, labels, settings)
+    def write(path: Path, labels: Ragged, competition: Competition) -> None:
+        wide_csv.write(path, labels, competition)
         path.write_bytes(change(path.read_bytes()))
 
     return write
@@ -188,7 +189,7 @@ def test_a_second_rejected_file_does_not_replace_the_first(tmp_path: Path) -> No
 
 
 def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path) -> None:
-    def fill(path: Path, labels: Ragged, settings: SubmissionSettings) -> None:
+    def fill(path: Path, labels: Ragged, competition: Competition) -> None:
         path.write_bytes(b"id,0,1,2")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -241,12 +242,12 @@ def test_a_ledger_of_another_layout_stops_packing_before_anything_is_written(tmp
 def test_without_a_format_nothing_is_packed(tmp_path: Path) -> None:
     nameless = MARS.model_copy(update={"submission": None})
     with pytest.raises(ValueError, match="mars: has no submission format"):
-        pack(tmp_path / "new", nameless, "mars", LABELS, IDS)
+        pack(tmp_path / "new", nameless, "mars", LABELS, IDS, LABELS.shapes)
     assert not (tmp_path / "new").exists()
 
 
 def test_an_unexpected_error_leaves_no_part_behind(tmp_path: Path) -> None:
-    def stop(path: Path, labels: Ragged, settings: SubmissionSettings) -> None:
+    def stop(path: Path, labels: Ragged, competition: Competition) -> None:
         path.write_bytes(b"id")
         raise KeyboardInterrupt
 

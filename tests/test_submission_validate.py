@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from podium.config import Competition
 from podium.data.ragged import Ragged
 from podium.errors import UserError
+from podium.submission.checks.wide_csv import check_wide_csv
 from podium.submission.pack import pack
-from podium.submission.validate import Report, check_file, check_wide_csv
+from podium.submission.validate import Report, check_file
 
-PIXELS = 6
 IDS = np.array(["0", "1", "2", "3"])
 VALUES = np.array([[1, 2, 3, 4, 1, 1], [2, 2, 2, 2, 2, 2], [4, 3, 2, 1, 4, 3], [1, 1, 3, 3, 1, 2]], np.uint8)
 MEANT = Ragged.stack(VALUES.reshape(4, 1, 2, 3), IDS)
+SHAPES = MEANT.shapes
 GOOD = b"id,0,1,2,3,4,5\n0,1,2,3,4,1,1\n1,2,2,2,2,2,2\n2,4,3,2,1,4,3\n3,1,1,3,3,1,2\n"
 
 
@@ -43,7 +44,7 @@ def mars(classes: int = 5, convention: str = "keras") -> Competition:
 def checked(tmp_path: Path, content: bytes, own: bool = True, meant: Ragged | None = None, classes: int = 5) -> Report:
     path = tmp_path / "x.csv"
     path.write_bytes(content)
-    return check_wide_csv(path, mars(classes), IDS, PIXELS, meant, own)
+    return check_wide_csv(path, mars(classes), IDS, SHAPES, meant, own)
 
 
 def swap(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
@@ -62,7 +63,7 @@ def test_a_good_file_passes(tmp_path: Path) -> None:
 def test_without_a_format_there_is_nothing_to_check(tmp_path: Path) -> None:
     nameless = mars().model_copy(update={"submission": None})
     with pytest.raises(ValueError, match="mars: has no submission format"):
-        check_file(tmp_path / "x.csv", nameless, IDS, PIXELS)
+        check_file(tmp_path / "x.csv", nameless, IDS, SHAPES)
 
 
 LAST = b"3,1,1,3,3,1,2\n"
@@ -173,8 +174,8 @@ def test_a_foreign_file_may_predict_background_at_its_cost(tmp_path: Path) -> No
     assert "line 4 (id '2'), column '1' (3 pixels in 2 rows)" in warning
     assert "keras convention" in warning and "4/5" in warning
     path = tmp_path / "x.csv"
-    assert "is a miss" in check_wide_csv(path, mars(convention="masked"), IDS, PIXELS, own=False).warnings[0]
-    assert check_file(path, mars(), IDS, PIXELS) == report
+    assert "is a miss" in check_wide_csv(path, mars(convention="masked"), IDS, SHAPES, own=False).warnings[0]
+    assert check_file(path, mars(), IDS, SHAPES) == report
 
 
 def test_what_is_allowed_and_strange_is_a_warning(tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_twenty_errors_are_enough_and_none_of_the_whole_is_lost(tmp_path: Path) 
     ids = np.arange(100).astype(str)
     path = tmp_path / "x.csv"
     path.write_bytes(b"id,0,1\n" + b"".join(b"%d,1,9\n" % i for i in range(98)))
-    report = check_wide_csv(path, mars(), ids, 2)
+    report = check_wide_csv(path, mars(), ids, np.tile([1, 1, 2], (100, 1)))
     assert len(report.errors) == 21
     assert report.errors[0] == "line 2 (id '0'), column '1' holds '9', expected an integer from 0 to 4"
     assert report.errors[-3:] == (
@@ -228,7 +229,7 @@ def test_meant_is_joined_by_id_and_must_cover_the_test_set(tmp_path: Path) -> No
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(UserError, match="cannot be read"):
-            check_file(path, mars(), IDS, PIXELS)
+            check_file(path, mars(), IDS, SHAPES)
 
 
 @given(
@@ -244,6 +245,7 @@ def test_what_is_packed_passes_and_is_counted(
 ) -> None:
     values = np.random.default_rng(seed).integers(1, classes, (rows, 1, *size), np.uint8)
     ids = np.array([f'a "{i}", b' if odd else str(i) for i in range(rows)])
-    packed = pack(tmp_path_factory.mktemp("pack"), mars(classes), "mars", Ragged.stack(values, ids), ids)
+    labels = Ragged.stack(values, ids)
+    packed = pack(tmp_path_factory.mktemp("pack"), mars(classes), "mars", labels, ids, labels.shapes)
     assert packed.report.rows == rows
     assert packed.report.counts == tuple(np.bincount(values.ravel(), minlength=classes))

@@ -13,12 +13,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from podium.config_submission import SubmissionSettings
+from podium.config import Competition
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.submission import wide_csv
 
-CSV = SubmissionSettings(format="wide_csv")
+
+def wide(name: str = "id") -> Competition:
+    """A competition with a column of ids called ``name``."""
+    return Competition.model_validate(
+        {
+            "name": "wide",
+            "task": "segmentation",
+            "data": {"format": "npz", "file": "-", "train": {"key": "-", "target": 1}, "test": {"key": "-"}},
+            "classes": [f"class{i}" for i in range(255)],
+            "metric": {"name": "mean_iou"},
+            "submission": {"format": "wide_csv", "id": name},
+            "models": ["none"],
+        }
+    )
+
+
+CSV = wide()
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=8) | st.sampled_from(
     ["a,b", 'say "x"', '"', ",", "007", " padded ", "3.0", "nan"]
 )
@@ -42,7 +58,7 @@ def test_known_bytes(tmp_path: Path) -> None:
 
 def test_known_bytes_of_labels_with_more_digits_and_ids_that_need_quotes(tmp_path: Path) -> None:
     labels = Ragged.stack(np.array([[[[1, 10, 254]]], [[[9, 99, 100]]]], np.uint8), ["a,b", 'c"d'])
-    wide_csv.write(tmp_path / "x.csv", labels, SubmissionSettings(format="wide_csv", id="image id, new"))
+    wide_csv.write(tmp_path / "x.csv", labels, wide("image id, new"))
     assert (tmp_path / "x.csv").read_bytes() == b'"image id, new",0,1,2\n"a,b",1,10,254\n"c""d",9,99,100\n'
 
 

@@ -15,16 +15,22 @@ from pathlib import Path
 import numpy as np
 
 from podium.config import Competition
-from podium.config_submission import SubmissionSettings
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.store import sha256_of
-from podium.submission import ledger, wide_csv
+from podium.submission import label_csv, ledger, png_zip, rle_csv, wide_csv
 from podium.submission.validate import CHECKS, Report
 
-Writer = Callable[[Path, Ragged, SubmissionSettings], None]
-WRITERS: dict[str, Writer] = {"wide_csv": wide_csv.write}
+Writer = Callable[[Path, Ragged, Competition], None]
+WRITERS: dict[str, Writer] = {
+    "wide_csv": wide_csv.write,
+    "label_csv": label_csv.write,
+    "rle_csv": rle_csv.write,
+    "png_zip": png_zip.write,
+}
 """The writer of each submission format."""
+ENDINGS = {"wide_csv": ".csv", "label_csv": ".csv", "rle_csv": ".csv", "png_zip": ".zip"}
+"""What each format's files are called after their name."""
 LEDGER = "ledger.csv"
 
 
@@ -43,6 +49,7 @@ def pack(
     name: str,
     labels: Ragged,
     expected_ids: np.ndarray,
+    expected_shapes: np.ndarray,
     *,
     models: str = "",
     blend: str = "",
@@ -55,32 +62,34 @@ def pack(
     write: Writer | None = None,
     time: datetime | None = None,
 ) -> Packed:
-    """Write ``labels`` to ``folder``/<name>-<UTC time>-<hash>.csv, read it back, compare, note it in the ledger.
+    """Write ``labels`` to ``folder``/<name>-<UTC time>-<hash>.csv or .zip, read it back, compare, note it in the ledger.
 
-    name: what the results live under, ``mars`` or ``mars-sample``. labels: uint8, (1, H, W) per id.
-    expected_ids: the test set's ids in its order. models ... message: for the ledger, see ``ledger.Event``.
-    write, time: the format's writer and the present where not given.
+    name: what the results live under, ``mars`` or ``mars-sample``. labels: per id uint8 (1, H, W), or float32 of numbers.
+    expected_ids, expected_shapes: the test images' ids in their order and (N, 3), their C, H, W.
+    models ... message: for the ledger, see ``ledger.Event``. write, time: the format's writer and the present where not
+    given.
 
-    Nothing that exists is overwritten. A file that fails its check is kept as ``....csv.rejected`` and a UserError
-    names its first error. A place that cannot be written to is a UserError too, and then nothing is left behind.
+    Nothing that exists is overwritten. A file that fails its check is kept with ``.rejected`` behind its name and a
+    UserError names its first error. A place that cannot be written to is a UserError too, and then nothing is left
+    behind.
     """
     settings = competition.submission
     if settings is None:
         raise ValueError(f"{competition.name}: has no submission format")
     write = write or WRITERS[settings.format]
     check = CHECKS[settings.format]
-    pixels = int(labels.shapes[0].prod()) if len(labels) else 1
+    ending = ENDINGS[settings.format]
     time = time or datetime.now(UTC)
     book = folder / LEDGER
     ledger.read(book)  # a ledger that cannot be used is found before anything is written
     part = folder / f".{name}-{os.getpid()}-{secrets.token_hex(4)}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write(part, labels, settings)
-        report = check(part, competition, expected_ids, pixels, meant=labels)
+        write(part, labels, competition)
+        report = check(part, competition, expected_ids, expected_shapes, meant=labels)
         digest = sha256_of(part)
         stem = f"{name}-{time.astimezone(UTC):%Y%m%d-%H%M%S}-{digest[:8]}"
-        path = _place(part, folder, stem, ".csv" if report.ok else ".csv.rejected")
+        path = _place(part, folder, stem, ending if report.ok else f"{ending}.rejected")
     except OSError as error:
         raise UserError(
             f"{folder}: the submission cannot be written ({error.strerror or error}); free space, mend the folder's "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +9,17 @@ from typing import BinaryIO
 
 import numpy as np
 
-from podium.config_submission import SubmissionSettings
+from podium.config import Competition
+from podium.config_submission import WideCsv
 from podium.data.ragged import Ragged
 from podium.errors import UserError
+from podium.submission.writing import check_labels, field
 
 PIECE = 1 << 20
 """Pixels that are turned into text at a time: at most 4 MB of text, and a few arrays of the like while it is made."""
 
 
-def write(path: Path, labels: Ragged, settings: SubmissionSettings) -> None:
+def write(path: Path, labels: Ragged, competition: Competition) -> None:
     """Write ``labels``, uint8 (1, H, W) per id and all of one size, to exactly ``path``, and flush it to the disk.
 
     Header ``id,0,1,...,P-1``, then a row per image in the order of ``labels``: its id and its P = H * W pixels row by
@@ -27,10 +27,13 @@ def write(path: Path, labels: Ragged, settings: SubmissionSettings) -> None:
     Sizes that differ and ids that hold a line break are a UserError; OSError is left to the caller, who knows the
     place.
     """
+    settings = competition.submission
+    if not isinstance(settings, WideCsv):
+        raise ValueError(f"{competition.name}: its submission is not a wide_csv")
     images = _matrix(labels)
-    starts = [_field(name).encode() for name in labels.ids.tolist()]
+    starts = [field(name).encode() for name in labels.ids.tolist()]
     with path.open("wb") as file:
-        file.write((",".join([_field(settings.id), *map(str, range(images.shape[1]))]) + "\n").encode())
+        file.write((",".join([field(settings.id), *map(str, range(images.shape[1]))]) + "\n").encode())
         if images.shape[1] <= PIECE:
             _write_rows(file, starts, images)
         else:
@@ -41,30 +44,14 @@ def write(path: Path, labels: Ragged, settings: SubmissionSettings) -> None:
 
 def _matrix(labels: Ragged) -> np.ndarray:
     """The labels as a uint8 view (N, P)."""
-    if labels.values.dtype != np.uint8:
-        raise ValueError(f"labels are {labels.values.dtype}, expected uint8")
-    if not len(labels):
-        raise UserError("there are no labels to write: the test set is empty; check the competition's data.test")
+    check_labels(labels, np.uint8)
     if not labels.uniform:
         sizes = {tuple(shape) for shape in labels.shapes[:, 1:].tolist()}
         raise UserError(
             f"a wide_csv submission needs images of one size, these {len(labels)} have {len(sizes)} sizes; correct "
             f"submission.format of the competition"
         )
-    if labels.shapes[0, 0] != 1:
-        raise ValueError(f"labels have {labels.shapes[0, 0]} channels, expected 1")
     return labels.values.reshape(len(labels), -1)
-
-
-def _field(text: str) -> str:
-    """``text`` as a csv field, quoted only where it must be."""
-    if any(mark in text for mark in "\n\r\0"):
-        raise UserError(
-            f"id {text!r} holds a line break or a null character, which no csv carries safely; rename that image"
-        )
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow([text, ""])  # a second field, since a lone empty one would be quoted
-    return buffer.getvalue()[:-1]
 
 
 def _write_rows(file: BinaryIO, starts: list[bytes], images: np.ndarray) -> None:
