@@ -1,0 +1,1 @@
+"""Objects out of masks: found, measured, counted, drawn. ``podium.config_objects`` has the settings."""
