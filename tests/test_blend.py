@@ -12,9 +12,8 @@ import pytest
 from conftest import Tiny
 from podium import metrics
 from podium.blend import uniform
-from podium.blend.oof import gather, layout, merge, volume
+from podium.blend.oof import Oof, gather, layout, merge, volume
 from podium.data.ragged import Ragged
-from podium.decode import finish
 from podium.errors import UserError
 from podium.folds import Folds
 from podium.jobs import OOF, STATS, TEST
@@ -37,7 +36,7 @@ class Made:
 
 
 def metric_of(tiny: Tiny) -> metrics.Metric:
-    return metrics.build(tiny.competition.metric, tiny.competition.classes, 0)
+    return metrics.of(tiny.competition)
 
 
 def probabilities(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -51,12 +50,11 @@ def write_oof(path: Path, key: Key, tiny: Tiny, ids: np.ndarray, values: np.ndar
     """One fold's result as its job leaves it, for any ids."""
     path.mkdir(parents=True)
     Ragged.stack(values, ids).save(path / OOF)
-    truth = tiny.dataset.train.targets
-    assert truth is not None
-    masks = np.stack([truth[truth.index[name]][0] for name in ids.tolist()])
-    labels = finish([Ragged.stack(values, np.arange(len(ids)).astype(str))], [1.0], 0)
-    np.save(path / STATS, metric_of(tiny).stats(masks, labels.stacked[:, 0]))
-    Folder(path, key).finish((OOF, "oof.index.npz", STATS))
+    Folder(path, key).finish((OOF, "oof.index.npz"))
+
+
+def merged(tiny: Tiny, parts: dict[int, Any]) -> Oof:
+    return merge("a", parts, tiny.folds, tiny.competition, tiny.dataset.train)
 
 
 def make_run(tiny: Tiny, folder: Path, name: str, seed: int, shuffle: bool = False) -> Made:
@@ -107,7 +105,7 @@ def direct(tiny: Tiny, blend: np.ndarray, rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_merged_statistics_stand_in_the_order_of_the_fold_file(tiny, tmp_path, shuffle):
     made = make_run(tiny, tmp_path, "a", 1, shuffle)
-    oof = merge("a", made.run.oof, tiny.folds, 5)
+    oof = merged(tiny, made.run.oof)
     rows = np.flatnonzero(tiny.folds.fold >= 0)  # all but row 5
     assert oof.name == "a" and oof.rows.tolist() == rows.tolist() and len(rows) == 23
     assert (oof.stats[:, 0] == direct(tiny, made.probabilities, rows)).all() and oof.stats.shape == (23, 1, 5, 5)
@@ -116,7 +114,7 @@ def test_merged_statistics_stand_in_the_order_of_the_fold_file(tiny, tmp_path, s
 
 def test_a_part_of_the_folds_is_merged_too(tiny, tmp_path):
     made = make_run(tiny, tmp_path, "a", 1)
-    oof = merge("a", {2: made.run.oof[2], 0: made.run.oof[0]}, tiny.folds, 5)
+    oof = merged(tiny, {2: made.run.oof[2], 0: made.run.oof[0]})
     rows = np.flatnonzero((tiny.folds.fold == 0) | (tiny.folds.fold == 2))
     assert oof.rows.tolist() == rows.tolist()
     assert (oof.stats[:, 0] == direct(tiny, made.probabilities, rows)).all()
@@ -130,7 +128,7 @@ def rewritten(tiny: Tiny, made: Made, fold: int, ids: list[str], classes: int = 
     values = probabilities(np.random.default_rng(0), len(ids))
     write_oof(other, key, tiny, np.array([*dict.fromkeys(ids)]), values[: len(set(ids))])
     np.savez(other / "oof.index.npz", shapes=np.array([[classes, 16, 32]] * len(ids)), ids=np.array(ids))
-    Folder(other, key).finish((OOF, "oof.index.npz", STATS))
+    Folder(other, key).finish((OOF, "oof.index.npz"))
     return made.run.oof | {fold: (other, key)}
 
 
@@ -147,30 +145,34 @@ def test_ids_of_another_fold_missing_ids_and_ids_twice_are_refused(tiny, tmp_pat
         other = make_run(tiny, tmp_path / name, "a", 1)
         parts = rewritten(tiny, other, 1, ids)
         with pytest.raises(UserError, match=f"its ids are not those of fold 1 in the fold file .*{said}.*; delete "):
-            merge("a", parts, tiny.folds, 5)
-    merge("a", rewritten(tiny, made, 1, right), tiny.folds, 5)
+            merged(tiny, parts)
+    merged(tiny, rewritten(tiny, made, 1, right))
 
 
 def test_another_number_of_classes_is_refused(tiny, tmp_path):
     made = make_run(tiny, tmp_path, "a", 1)
     right = tiny.folds.ids[tiny.folds.rows(1)[1]].tolist()
     with pytest.raises(UserError, match="holds 4 classes, the competition has 5"):
-        merge("a", rewritten(tiny, made, 1, right, classes=4), tiny.folds, 5)
+        merged(tiny, rewritten(tiny, made, 1, right, classes=4))
 
 
 def test_a_changed_file_or_another_key_is_refused(tiny, tmp_path):
     made = make_run(tiny, tmp_path, "a", 1)
     path, key = made.run.oof[0]
     with pytest.raises(UserError, match="holds the result of key"):
-        merge("a", made.run.oof | {0: (path, replace(key, version=2))}, tiny.folds, 5)
-    stats = np.load(path / STATS)
+        merge(
+            "a", made.run.oof | {0: (path, replace(key, version=2))}, tiny.folds, tiny.competition, tiny.dataset.train
+        )
+    merged(tiny, made.run.oof)
+    (kept,) = path.glob(f"stats-*/{STATS}")
+    stats = np.load(kept)
     stats[0, 1, 1] += 1
-    np.save(path / STATS, stats)
+    np.save(kept, stats)
     with pytest.raises(UserError, match=r"stats\.npy: is missing or was changed"):
-        merge("a", made.run.oof, tiny.folds, 5)
+        merged(tiny, made.run.oof)
     (path / "done.json").unlink()
     with pytest.raises(UserError, match="is not finished"):
-        merge("a", made.run.oof, tiny.folds, 5)
+        merged(tiny, made.run.oof)
 
 
 def test_a_folds_volume_is_checked_before_it_is_opened(tiny, tmp_path):
@@ -256,7 +258,7 @@ def twice(tiny: Tiny) -> Tiny:
 
 def test_repeats_are_merged_each_by_itself(twice, tmp_path):
     made = make_run(twice, tmp_path, "a", 1, shuffle=True)
-    oof = merge("a", made.run.oof, twice.folds, 5)
+    oof = merged(twice, made.run.oof)
     rows = np.flatnonzero(twice.folds.kept)
     assert oof.rows.tolist() == rows.tolist() and oof.stats.shape == (23, 2, 5, 5)
     assert oof.folds.tolist() == (twice.folds.fold[rows] + [0, 3]).tolist()
@@ -264,12 +266,12 @@ def test_repeats_are_merged_each_by_itself(twice, tmp_path):
         assert (oof.stats[:, repeat] == direct(twice, made.repeats[repeat], rows)).all()
     # what belongs to another repeat's fold is seen, though the ids of both folds overlap
     with pytest.raises(UserError, match="its ids are not those of fold 4 in the fold file"):
-        merge("a", made.run.oof | {4: made.run.oof[1]}, twice.folds, 5)
+        merged(twice, made.run.oof | {4: made.run.oof[1]})
 
 
 def test_a_part_of_two_repeats_leaves_zeros_where_nothing_was_predicted(twice, tmp_path):
     made = make_run(twice, tmp_path, "a", 1)
-    oof = merge("a", {fold: made.run.oof[fold] for fold in (5, 1)}, twice.folds, 5)
+    oof = merged(twice, {fold: made.run.oof[fold] for fold in (5, 1)})
     first, second = twice.folds.fold[oof.rows].T
     assert oof.rows.tolist() == np.flatnonzero((twice.folds.fold[:, 0] == 1) | (twice.folds.fold[:, 1] == 2)).tolist()
     assert oof.folds.tolist() == np.stack([np.where(first == 1, 1, -1), np.where(second == 2, 5, -1)], 1).tolist()
@@ -284,9 +286,7 @@ def test_a_part_of_two_repeats_leaves_zeros_where_nothing_was_predicted(twice, t
 def test_the_blend_is_the_mean_of_the_models_scored_by_id(tiny, tmp_path):
     made = [make_run(tiny, tmp_path, name, seed, shuffle=seed == 2) for name, seed in (("a", 1), ("b", 2), ("c", 3))]
     metric = metric_of(tiny)
-    blend = uniform.make(
-        [m.run for m in made], tiny.competition, tiny.folds, tiny.dataset.train, metric, tmp_path / "runs"
-    )
+    blend = uniform.make([m.run for m in made], tiny.competition, tiny.folds, tiny.dataset.train, tmp_path / "runs")
     rows = np.flatnonzero(tiny.folds.fold >= 0)
     mean = np.mean([m.probabilities.astype(np.float64) for m in made], axis=0)
     expected = direct(tiny, mean, rows)
@@ -303,8 +303,8 @@ def test_the_blend_is_the_mean_of_the_models_scored_by_id(tiny, tmp_path):
 
 def test_one_model_alone_is_its_own_blend(tiny, tmp_path):
     made = make_run(tiny, tmp_path, "a", 1, shuffle=True)
-    blend = uniform.make([made.run], tiny.competition, tiny.folds, tiny.dataset.train, metric_of(tiny), tmp_path / "r")
-    assert (blend.oof.stats == merge("a", made.run.oof, tiny.folds, 5).stats).all()
+    blend = uniform.make([made.run], tiny.competition, tiny.folds, tiny.dataset.train, tmp_path / "r")
+    assert (blend.oof.stats == merged(tiny, made.run.oof).stats).all()
 
 
 def test_a_blend_over_repeats_scores_each_of_them(twice, tmp_path):
@@ -313,7 +313,7 @@ def test_a_blend_over_repeats_scores_each_of_them(twice, tmp_path):
 
     def make() -> uniform.Blend:
         runs = [m.run for m in made]
-        return uniform.make(runs, twice.competition, twice.folds, twice.dataset.train, metric, tmp_path / "runs")
+        return uniform.make(runs, twice.competition, twice.folds, twice.dataset.train, tmp_path / "runs")
 
     blend = make()
     rows = np.flatnonzero(twice.folds.kept)
@@ -333,12 +333,12 @@ def test_a_blend_is_read_back_and_another_one_has_another_folder(tiny, tmp_path,
     a, b = make_run(tiny, tmp_path, "a", 1), make_run(tiny, tmp_path, "b", 2)
 
     def make(runs: list[Run]) -> uniform.Blend:
-        return uniform.make(runs, tiny.competition, tiny.folds, tiny.dataset.train, metric_of(tiny), tmp_path / "runs")
+        return uniform.make(runs, tiny.competition, tiny.folds, tiny.dataset.train, tmp_path / "runs")
 
     first = make([a.run, b.run])
     alone = make([a.run])
     assert alone.folder != first.folder
-    monkeypatch.setattr(uniform, "finish", None)
+    monkeypatch.setattr(uniform, "_Blended", None)
     again = make([a.run, b.run])
     assert again.key == first.key and (again.oof.stats == first.oof.stats).all()
     assert again.oof.rows.tolist() == first.oof.rows.tolist() and again.oof.folds.tolist() == first.oof.folds.tolist()

@@ -36,7 +36,7 @@ def test_a_run_ends_with_a_checked_file_and_an_honest_board(finished: tuple[Path
     assert {row["name"] for row in board["rows"]} == {"small", "other", "uniform blend"}
     for row in board["rows"]:
         assert row["images"] == 24 and row["low"] <= row["score"] <= row["high"]
-        assert set(row["per_class"]) == set(CLASSES)
+        assert set(row["parts"]) == set(CLASSES)
     assert (
         board["upload"]
         == f'kaggle competitions submit -c tiny-competition -f {board["submission"]} -m "CV {board["rows"][-1]["score"]:.4f}"'
@@ -49,7 +49,7 @@ def test_the_board_is_the_metric_of_the_merged_predictions(finished: tuple[Path,
     """Worked out anew from the probabilities on disk: mean of the models, argmax over scored classes, one matrix."""
     root, board = finished
     data = np.load(root / "data" / "tiny" / "tiny.npz")["train"]
-    metric = MeanIoU(4, 0, "keras")
+    metric = MeanIoU(tuple(CLASSES), 0, "keras")
     blend, scores = np.zeros((24, 4, 16, 24)), {}
     for model in ("small", "other"):
         volume = np.full((24, 4, 16, 24), np.nan)
@@ -101,7 +101,7 @@ def test_check_takes_the_packed_file_and_refuses_a_damaged_one(finished: tuple[P
 def test_changed_predictions_are_noticed(tmp_path: Path) -> None:
     root = make_project(tmp_path)
     podium_json(root, "run", "tiny", *FAST)
-    stats = next((root / "runs" / "tiny").glob("small-*/fold1/oof-*/stats.npy"))
+    stats = next((root / "runs" / "tiny").glob("small-*/fold1/oof-*/stats-*/stats.npy"))
     values = np.load(stats)
     np.save(stats, values[::-1])
     refused = podium(root, "run", "tiny", *FAST)

@@ -146,7 +146,7 @@ def test_labels_from_a_table(tmp_path: Path) -> None:
     assert board["metric"] == "accuracy"
     row = board["rows"][0]
     assert row["score"] > 0.9 and row["images"] == 35  # one copy is dropped
-    assert set(row["per_class"]) == {"left", "right"}
+    assert set(row["parts"]) == {"left", "right"}
     fold = podium_json(root, "fold", "digits")
     assert fold["dropped"] == {"copy of another image": 1}
     test = Ragged.open(next((root / "runs" / "digits").glob("tiny_cnn-*/test-*/test.npy")))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podium.config_data import FitSettings
-from podium.data.fit import OVERLAP, Fit, is_labels, plan_fit
+from podium.data.fit import OVERLAP, Fit, plan_fit
 from podium.data.part import Part
 from podium.data.ragged import Ragged
 from podium.errors import UserError
@@ -324,10 +324,11 @@ def test_answers_about_an_image_are_averaged_over_its_pieces(how):
     np.testing.assert_allclose(merged.flatten(), [0.3, 0.7], rtol=1e-6)
 
 
-def test_labels_are_told_from_masks():
-    assert is_labels(ragged([np.zeros((1, 1, 1), np.uint8)] * 3))
-    assert not is_labels(ragged([np.zeros((1, 1, 2), np.uint8)] * 3))
-    assert not is_labels(ragged([np.zeros((1, 1, 1), np.uint8), np.zeros((1, 4, 4), np.uint8)]))
+@pytest.mark.parametrize(("shape", "masks"), [((1, 1, 1), False), ((1, 5, 1), False), ((1, 5, 7), True), (None, False)])
+def test_what_is_as_large_as_its_image_is_a_mask(shape, masks):
+    given = part(noise([(5, 7)] * 3))
+    targets = None if shape is None else ragged([np.zeros(shape, np.uint8)] * 3)
+    assert Part("train", given.images, targets, "x").masks == masks
 
 
 # ---------------------------------------------------------------- what is done with a dataset

@@ -46,7 +46,7 @@ def sorted_folders(image: str = "train/{class}/{id}.png", **changed: Any) -> Fol
 
 
 def reading(folder: Path, classes: tuple[str, ...] = CLASSES, skip: bool = False, **more: Any) -> Reading:
-    return Reading(folder=folder, classes=classes, masks=True, first_id=0, bad=Bad(skip), **more)
+    return Reading(folder=folder, classes=classes, task="segmentation", first_id=0, bad=Bad(skip), **more)
 
 
 def pair(folder: Path, name: str, value: int = 7, size: tuple[int, int] = (2, 3)) -> None:

@@ -36,7 +36,7 @@ def table_data(train: dict[str, Any], **others: Any) -> TableData:
 
 
 def reading(folder: Path, skip: bool = False, masks: bool = False, classes: tuple[str, ...] = CLASSES) -> Reading:
-    return Reading(folder, classes, masks, 1, Bad(skip))
+    return Reading(folder, classes, "segmentation" if masks else "classification", 1, Bad(skip))
 
 
 def write(folder: Path, text: str, name: str = "train.csv") -> Path:
@@ -374,7 +374,7 @@ def test_progress_ends_with_the_number_of_rows(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(pixel_table, "BLOCK_BYTES", 100)
     write(tmp_path, "label,pixel0,pixel1\n" + "1,22,33\n" * 100)
     told: list[tuple[int, int]] = []
-    context = Reading(tmp_path, CLASSES, False, 0, Bad(), lambda done, of: told.append((done, of)))
+    context = Reading(tmp_path, CLASSES, "classification", 0, Bad(), lambda done, of: told.append((done, of)))
     list(read_train(table_data(PIXELS), context))
     assert told[-1] == (100, 100) and len(told) > 5
     assert all(done <= of for done, of in told)

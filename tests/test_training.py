@@ -390,7 +390,7 @@ def test_it_can_learn_eight_images_by_heart(tiny, tmp_path):
     model = load(recipe, tiny.competition, 1, tmp_path / "ema.safetensors", tiny.machine)
     predict_to(tmp_path / "p.npy", [model], tiny.competition, train_part, rows, SAME, ["identity"], tiny.machine)
     labels = finish([Ragged.open(tmp_path / "p.npy")], [1.0], 0)
-    metric = metrics.build(tiny.competition.metric, tiny.competition.classes, 0)
+    metric = metrics.of(tiny.competition)
     assert metric.value(metric.stats(train_part.targets.stacked[rows, 0], labels.stacked[:, 0])) > 0.95
 
 
@@ -417,7 +417,7 @@ def test_it_can_learn_images_of_several_sizes_by_heart(tiny, tmp_path, fit):
     predict_to(tmp_path / "p.npy", [model], tiny.competition, part, rows, fit, ["identity"], tiny.machine)
     labels = finish([Ragged.open(tmp_path / "p.npy")], [1.0], 0)
     assert labels.shapes.tolist() == shapes[rows].tolist()
-    metric = metrics.build(tiny.competition.metric, tiny.competition.classes, 0)
+    metric = metrics.of(tiny.competition)
     assert metric.value(metrics.image_stats(metric, made[1], labels)) > 0.9
 
 
@@ -449,5 +449,5 @@ def test_it_can_learn_labels_by_heart(tmp_path, tiny):
     model = load(recipe, competition, 1, tmp_path / "ema.safetensors", tiny.machine)
     predict_to(tmp_path / "p.npy", [model], competition, part, np.arange(24), fit, ["identity"], tiny.machine)
     told = finish([Ragged.open(tmp_path / "p.npy")], [1.0], None)
-    metric = metrics.build(competition.metric, competition.classes, None)
+    metric = metrics.of(competition)
     assert metric.value(metrics.image_stats(metric, targets, told)) > 0.9

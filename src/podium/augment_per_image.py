@@ -36,10 +36,10 @@ class PerImage:
         self.compose = albumentations.Compose([_build(item) for item in settings])
 
     def __call__(self, image: np.ndarray, target: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """(C, H, W) and uint8 (H, W), or (1, 1) for a label, → the same shapes and types."""
+        """(C, H, W) and a mask uint8 (H, W), or what is no mask, (K, 1), → the same shapes and types."""
         self.compose.set_random_seed(seed % (1 << 32))
         given: dict[str, Any] = {"image": np.ascontiguousarray(image.transpose(1, 2, 0))}
-        if target.size > 1:
+        if target.shape == image.shape[1:]:
             given["mask"] = np.ascontiguousarray(target)
         out = self.compose(**given)
         changed = out["image"] if out["image"].ndim == 3 else out["image"][..., None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -38,6 +39,16 @@ Budget = Annotated[
     typer.Option("--budget", metavar="30m", help="Time for the WHOLE run; default: the recipes' epochs."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the training; the folds have their own.")]
+Seeds = Annotated[
+    int, typer.Option("--seeds", min=1, help="Train every recipe so many times, from --seed on; all are blended.")
+]
+WithObjects = Annotated[
+    bool, typer.Option("--objects", help="Also a table of the objects in the test masks, counts and overlays.")
+]
+Overlays = Annotated[
+    int | None,
+    typer.Option("--overlays", min=0, metavar="N", help="With --objects: draw the first N images; default: all."),
+]
 Data = Annotated[Optional[Path], typer.Option("--data", metavar="DIR", help="Where the competition's file lies.")]  # noqa: UP045
 Sample = Annotated[bool, typer.Option("--sample", help="Use the built-in sample, whatever data there is.")]
 SkipBad = Annotated[
@@ -83,6 +94,7 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
         folds: FoldList = None,
         budget: Budget = None,
         seed: Seed = 0,
+        seeds: Seeds = 1,
         data: Data = None,
         sample: Sample = False,
         skip_bad: SkipBad = False,
@@ -102,6 +114,7 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
             folds,
             budget,
             seed,
+            seeds,
             data,
             sample,
             skip_bad,
@@ -119,13 +132,36 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
     return verb
 
 
+def _and_objects(work: Callable[..., None]) -> Callable[..., None]:
+    """``work`` with options of its own for the objects in what it predicts."""
+
+    def verb(name: str, objects: WithObjects = False, overlays: Overlays = None, **given: Any) -> None:
+        if overlays is not None and not objects:
+            raise UserError("--overlays: does nothing without --objects; add it")
+        work(name=name, **given)
+        if objects:
+            from podium.objects_of_run import report_objects
+
+            found = report_objects(name, given["out"], overlays)
+            if not given["as_json"]:
+                _results().print(found.sentence(), markup=False, highlight=False, soft_wrap=True)
+
+    given, more = (inspect.signature(function).parameters for function in (work, verb))
+    first, *others = given.values()
+    added = [more[key] for key in ("objects", "overlays")]
+    verb.__signature__ = inspect.Signature([first, *others, *added])  # type: ignore[attr-defined]
+    verb.__annotations__ = work.__annotations__ | verb.__annotations__
+    return verb
+
+
 for _verb, _until, _go_on, _help in (
     ("run", "pack", False, "All stages: data, folds, training, prediction, blend, submission file, board."),
     ("train", "train", False, "Train the models and score them on the folds they have not seen."),
     ("predict", "predict", True, "Predict the test set with what was trained; trains what is missing."),
     ("pack", "pack", True, "Blend, write the submission file and read it back; predicts what is missing."),
 ):
-    app.command(_verb, help=_help)(_work(_until, _go_on))
+    _works = _work(_until, _go_on)
+    app.command(_verb, help=_help)(_and_objects(_works) if _verb == "predict" else _works)
 
 
 @app.command(help="Make the fold file and show how alike the folds are.")
@@ -139,22 +175,24 @@ def fold(
     as_json: Json = False,
 ) -> None:
     from podium.audit.drops import in_short
+    from podium.data.kinds import kinds
     from podium.folds import table
     from podium.prepare import Options, prepare
     from podium.report.text import print_table
 
     options = Options(data=data, sample=sample, overrides=tuple(override or ()), skip_bad=skip_bad, out=out)
     prepared = prepare(name, options, _say())
-    folds, classes = prepared.folds, prepared.competition.classes
-    assert prepared.dataset.train.targets is not None
-    rows = table(folds, prepared.dataset.train.targets, classes)
+    folds, targets = prepared.folds, prepared.dataset.train.targets
+    assert targets is not None
+    of_classes, classes = kinds(targets, prepared.competition)
+    rows = table(folds, of_classes, classes)
     reasons: dict[str, int] = {}
     for reason in map(in_short, folds.reasons[~folds.kept].tolist()):
         reasons[reason] = reasons.get(reason, 0) + 1
     if as_json:
         _print_json({"file": str(prepared.folds_path), "dropped": reasons, "folds": rows, "classes": classes})
         return
-    masks, repeats = prepared.competition.task == "segmentation", folds.repeats
+    masks, repeats = prepared.competition.masks, folds.repeats
     lines = []
     for r in rows:
         number = f"{r.fold}" if repeats == 1 else f"{r.fold} (repeat {r.fold // folds.count})"
@@ -232,8 +270,7 @@ def check(
         raise UserError(
             f"{name}: its configuration has no '{lacking}', so there is nothing to check a file against; add it"
         )
-    _, height, width = test.images.shapes[0].tolist()
-    report = check_file(file, competition, test.images.ids, height * width)
+    report = check_file(file, competition, test.images.ids, test.images.shapes)
     if as_json:
         _print_json({"file": str(file), "valid": not report.errors, "report": report})
     else:
@@ -346,6 +383,7 @@ def _options(
     folds: str | None,
     budget: str | None,
     seed: int,
+    seeds: int,
     data: Path | None,
     sample: bool,
     skip_bad: bool,
@@ -389,6 +427,7 @@ def _options(
         threads,
         workers,
         compile,
+        seeds,
     )
 
 

@@ -10,15 +10,22 @@ from podium.config_augment import AugmentSettings
 from podium.config_base import NAME, Count, Settings
 from podium.config_data import NO_LABEL_NAME, AnyData, FolderData, TableData
 from podium.config_loss import LossSettings
-from podium.config_metric import MetricSettings
+from podium.config_metric import AnyMetric
+from podium.config_metric import misfit as metric_misfit
 from podium.config_mix import Mixes, misfit
 from podium.config_net import CLASSIFIERS, NetSettings
+from podium.config_objects import Objects
 from podium.config_preprocess import Standardise, Steps, image_steps
-from podium.config_submission import SubmissionSettings
+from podium.config_submission import AnySubmission
+from podium.config_submission import misfit as submission_misfit
 from podium.config_train import TrainSettings
+from podium.config_validation import Validation
 from podium.errors import UserError, did_you_mean
 
 # ---------------------------------------------------------------- a competition: what is given
+
+
+Task = Literal["segmentation", "classification", "multilabel", "regression"]
 
 
 class Rules(Settings):
@@ -31,7 +38,8 @@ class FoldSettings(Settings):
     """How the training rows are split.
 
     repeats: how many times, each time otherwise; for few images. strata: what the folds shall resemble each other in:
-    ``class`` of labels, ``class_presence`` or the share of ``foreground`` of masks; ``auto`` is the first that fits.
+    ``class`` of labels, and of numbers in tenths; ``class_presence`` of masks and questions, the share of ``foreground``
+    of masks; ``auto`` is the first that fits.
     groups: what is never apart: ``duplicates`` (equal and nearly equal images), the ``column`` of ``data.groups``,
     ``both`` of them joined; ``auto`` is all that is there. file: a fold file made by hand, taken as it is; its path
     counts from the project's folder.
@@ -48,26 +56,39 @@ class FoldSettings(Settings):
 class Competition(Settings):
     """Everything about a competition that podium needs; one YAML file in configs/competitions.
 
+    task: what an image's answer is: a mask (``segmentation``), one class (``classification``), yes or no to several
+    questions (``multilabel``, ``classes`` names them), or a number (``regression``), which with ``classes`` is a grade on
+    their scale, from 0 up.
     classes: in the order of their indices; of masks without an ``unscored`` class, the first is the background.
-    preprocess: the steps that every image goes through, in order; see ``config_preprocess``. first_id: the number of
+    preprocess: the steps that every image goes through, in order; see ``config_preprocess``. metric: the leaderboard's;
+    also: further ones to be told beside it, by which nothing is chosen. objects: what counts as one in a mask. first_id: the number of
     the first test image where its ids are row numbers.
     """
 
     name: Annotated[str, Field(pattern=NAME)]
-    task: Literal["segmentation", "classification"]
+    task: Task
     kaggle: str | None = None
     data: AnyData
-    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
+    classes: Annotated[tuple[str, ...], Field(max_length=255)] = ()
     unscored: str | None = None
     preprocess: Steps = (Standardise(name="standardise"),)
-    metric: MetricSettings
+    metric: AnyMetric
+    also: tuple[AnyMetric, ...] = ()
     rules: Rules = Rules()
     folds: FoldSettings = FoldSettings()
-    submission: SubmissionSettings | None = None
+    validation: Validation = Validation()
+    objects: Objects = Objects()
+    submission: AnySubmission | None = None
     models: Annotated[tuple[str, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _class_names(self) -> Competition:
+        least = {"multilabel": 1, "regression": 0}.get(self.task, 2)
+        if len(self.classes) < least or (self.task == "regression" and len(self.classes) == 1):
+            what = "questions" if self.task == "multilabel" else "classes"
+            raise ValueError(
+                f"classes: {len(self.classes)} {what} with task: {self.task}; name {max(2, least)} or more"
+            )
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes: every class is named once")
         if self.unscored is not None and self.unscored not in self.classes:
@@ -84,26 +105,32 @@ class Competition(Settings):
     @model_validator(mode="after")
     def _fits_the_task(self) -> Competition:
         masks = self.task == "segmentation"
-        if not masks and self.submission is not None and self.submission.format == "wide_csv":
-            raise ValueError(
-                "submission.format: wide_csv is of masks, a column per pixel; leave submission out for labels"
-            )
+        if self.submission is not None:
+            problem = submission_misfit(self.submission, self.task, self.classes, self.unscored, self.ordinal)
+            if problem is not None:
+                raise ValueError(problem)
         runs = self.data.train if isinstance(self.data, TableData) and self.data.train.rle else None
         if runs is not None and runs.mask_class is None and len(self.classes) > 2:
             raise ValueError(
                 "data.train.mask_class: missing; with more than two classes a column must say which class a mask is of"
             )
-        if masks and self.metric.name == "accuracy":
-            raise ValueError("metric.name: accuracy is of labels; with task: segmentation use mean_iou")
-        if not masks and self.metric.name == "mean_iou":
-            raise ValueError("metric.name: mean_iou is of masks; with task: classification use accuracy")
+        for metric in (self.metric, *self.also):
+            problem = metric_misfit(metric, self.task, self.classes, self.ordinal, self.unscored)
+            if problem is not None:
+                raise ValueError(problem)
+        named = [str(metric) for metric in (self.metric, *self.also)]
+        if len(set(named)) < len(named):
+            raise ValueError(f"also: {', '.join(named)}: names one metric twice; leave one out")
         if not masks and self.unscored is not None:
             raise ValueError("unscored: is for masks; remove it")
+        if lacking := _lacks(self.data, self.task):
+            raise ValueError(lacking)
         if _has_masks(self.data) not in (None, masks):
             wanted = "masks" if masks else "labels"
             raise ValueError(f"data.train: gives no {wanted}, which task: {self.task} needs; correct one of them")
-        if self.folds.strata not in ("auto", "none") and masks == (self.folds.strata == "class"):
-            allowed = "class_presence or foreground" if masks else "class"
+        strata = {"segmentation": ("class_presence", "foreground"), "multilabel": ("class_presence",)}
+        if self.folds.strata not in ("auto", "none", *strata.get(self.task, ("class",))):
+            allowed = " or ".join(strata.get(self.task, ("class",)))
             raise ValueError(f"folds.strata: '{self.folds.strata}' does not fit task: {self.task}; use {allowed}")
         if self.folds.groups in ("column", "both") and self.data.groups is None:
             raise ValueError(f"folds.groups: '{self.folds.groups}' needs data.groups, which names the column; add it")
@@ -113,8 +140,43 @@ class Competition(Settings):
 
     @property
     def scored(self) -> tuple[int, ...]:
-        """Indices of the classes that are scored: what a net predicts."""
+        """Indices of the classes that are scored."""
         return tuple(i for i, name in enumerate(self.classes) if name != self.unscored)
+
+    @property
+    def masks(self) -> bool:
+        """Whether an answer is a mask, which moves with its image, rather than something about the whole of it."""
+        return self.task == "segmentation"
+
+    @property
+    def numbers(self) -> bool:
+        """Whether a net answers with a number in the target's own unit rather than with probabilities."""
+        return self.task == "regression"
+
+    @property
+    def ordinal(self) -> bool:
+        """Whether the numbers are grades, whose names ``classes`` gives."""
+        return self.numbers and bool(self.classes)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a net gives per image, or per pixel of one: of questions one each, of a number itself."""
+        return {"multilabel": len(self.classes), "regression": 1}.get(self.task, len(self.scored))
+
+    @property
+    def answers(self) -> int:
+        """Channels C of predictions (C, H, W): the classes; no and yes; a number itself."""
+        return {"multilabel": 2, "regression": 1}.get(self.task, len(self.classes))
+
+    @property
+    def learnt(self) -> tuple[int, ...]:
+        """The channels that a net fills, in its order; an unscored class has one that stays zero."""
+        return self.scored if self.task in ("segmentation", "classification") else tuple(range(self.answers))
+
+    @property
+    def column(self) -> tuple[int, int]:
+        """Height and width of targets and predictions that are no masks: one answer, or a column of a question each."""
+        return (len(self.classes) if self.task == "multilabel" else 1, 1)
 
     @property
     def unscored_index(self) -> int | None:
@@ -126,7 +188,7 @@ class Competition(Settings):
         """``folds.strata`` with ``auto`` resolved."""
         if self.folds.strata != "auto":
             return self.folds.strata
-        return "class" if self.task == "classification" else "class_presence"
+        return "class" if self.task in ("classification", "regression") else "class_presence"
 
     @property
     def grouping(self) -> frozenset[str]:
@@ -153,6 +215,17 @@ def _has_masks(data: AnyData) -> bool | None:
     return data.train.rle is not None if isinstance(data, TableData) else None
 
 
+def _lacks(data: AnyData, task: Task) -> str | None:
+    """What a layout does not give of what a task needs, as a sentence; None where it may give it all."""
+    if isinstance(data, FolderData) and task in ("multilabel", "regression"):
+        return (
+            f"data.format: folders hold masks or one class per image, and the task is {task}; use format: table or npz"
+        )
+    if isinstance(data, TableData) and not (data.train.target or data.train.rle) and task != "multilabel":
+        return "data.train.target: exactly one of target and rle is needed; name one of them"
+    return None
+
+
 # ---------------------------------------------------------------- a recipe: what is trained
 
 
@@ -169,7 +242,7 @@ class PredictSettings(Settings):
 
 
 class Recipe(Settings):
-    """What is trained and how; one YAML file in configs/models, its name is the file's."""
+    """What is trained and how; one YAML file in configs/models, its name is the file's. seed: is added to the run's."""
 
     name: Annotated[str, Field(pattern=NAME)]
     net: NetSettings
@@ -178,6 +251,7 @@ class Recipe(Settings):
     mix: Mixes = ()
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
+    seed: Count = 0
 
     @model_validator(mode="after")
     def _fits_its_net(self) -> Recipe:
@@ -198,7 +272,7 @@ class Recipe(Settings):
 def check_rules(competition: Competition, recipe: Recipe) -> None:
     """Refuse a recipe that the competition's rules forbid, or that does not fit its task."""
     labels = recipe.net.name in CLASSIFIERS
-    if labels != (competition.task == "classification"):
+    if labels == competition.masks:
         kind = "labels" if labels else "masks"
         raise UserError(
             f"recipe '{recipe.name}': its net '{recipe.net.name}' predicts {kind}, but {competition.name}'s task is "
@@ -208,8 +282,17 @@ def check_rules(competition: Competition, recipe: Recipe) -> None:
     for problem in (recipe.loss.misfit(task), recipe.augment.misfit(task=task), misfit(recipe.mix, task)):
         if problem is not None:
             raise UserError(f"recipe '{recipe.name}': {problem}")
+    if competition.numbers and not competition.classes and (what := _by_class(recipe)):
+        raise UserError(f"recipe '{recipe.name}': {what} goes by the rarest class, and a number has none; leave it out")
     if recipe.net.pretrained != "never" and competition.rules.pretrained == "forbidden":
         raise UserError(
             f"recipe '{recipe.name}': net.pretrained is {recipe.net.pretrained}, but {competition.name}'s rules say "
             "'pretrained: forbidden'; set net.pretrained=never"
         )
+
+
+def _by_class(recipe: Recipe) -> str | None:
+    """The setting of a recipe that needs to know a rarest class; None where there is none."""
+    if recipe.train.rarest_rate > 1 or (recipe.train.rarest_rate_end or 1) > 1:
+        return "train.rarest_rate"
+    return next((f"mix: {mix.name}" for mix in recipe.mix if getattr(mix, "of", "any") == "rarest"), None)

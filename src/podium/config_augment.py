@@ -273,7 +273,7 @@ class AugmentSettings(Settings):
     def misfit(self, shape: tuple[int, ...] | None = None, task: str | None = None) -> str | None:
         """Why ``batch`` cannot be done to images of ``shape`` (C, H, W) or for ``task``, as a sentence; None where it can."""
         for item in (item for step in steps(self.batch) for item in step):
-            if isinstance(item, Cutout) and item.labels == "drop" and task == "classification":
+            if isinstance(item, Cutout) and item.labels == "drop" and task not in (None, "segmentation"):
                 return "augment.batch: cutout's 'labels: drop' is for masks, a label has no pixels; remove it"
             if shape is None:
                 continue

@@ -211,7 +211,9 @@ class TableRole(Settings):
     """A table and what its columns mean; pixels in columns, or pictures beside it.
 
     file: csv or csv.gz below the data folder. id: column of ids; without, ids are row numbers (of test rows from
-    ``submission.first_id`` on). target: column of labels. rle: column of run-length masks (Kaggle's: column by column,
+    ``submission.first_id`` on). target: column of labels, of numbers, or of the names of the questions that are answered
+    with yes, with blanks or commas between; left out with ``task: multilabel``, every question has a column of 0 and 1
+    with its name. rle: column of run-length masks (Kaggle's: column by column,
     counted from 1, empty for none); several rows of one id are joined. mask_class: column that says which class a
     row's mask is of; without, all are of class 1. pixels: the common beginning of the pixel columns' names. image:
     template of the pictures, ``train/{id}.png``.
@@ -256,7 +258,7 @@ class TableData(DataSettings):
                 raise ValueError(f"{part}.mask_class: does nothing without rle; remove it or add rle")
             if role.rle is not None and role.pixels is not None:
                 raise ValueError(f"{part}.rle: run-length masks need pictures beside the table; set image, not pixels")
-        if (self.train.target is None) == (self.train.rle is None):
+        if self.train.target is not None and self.train.rle is not None:
             raise ValueError("train.target: exactly one of target and rle is needed; name one of them")
         if self.test is not None and (self.test.target or self.test.rle):
             raise ValueError("test.target: test rows have no targets here; remove it")

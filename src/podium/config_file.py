@@ -271,4 +271,5 @@ def _fields(model: type[BaseModel], where: Sequence[str | int]) -> list[str]:
             continue
         fields = [branch.model_fields[part] for branch in branches if part in branch.model_fields]
         branches = [item for field in fields for item in _models(field.annotation)]
-    return list(dict.fromkeys(name for branch in branches for name in branch.model_fields))
+    found = (field.alias or name for branch in branches for name, field in branch.model_fields.items())
+    return list(dict.fromkeys(found))

@@ -103,12 +103,30 @@ class Boundary(Settings):
     reach: Annotated[PositiveInt, Field(le=100)] = 15
 
 
+class Mse(Settings):
+    """Squared difference of a number from the truth, in units of the training part's standard deviation."""
+
+    name: Literal["mse"] = "mse"
+    weight: Positive = 1.0
+
+
+class Huber(Settings):
+    """Squared for small differences, straight beyond ``delta`` standard deviations: outliers pull less (Huber 1964)."""
+
+    name: Literal["huber"] = "huber"
+    weight: Positive = 1.0
+    delta: Positive = 1.0
+
+
+NumberTerm = Mse | Huber
 RegionTerm = Dice | Jaccard | Tversky | Lovasz | Boundary
 PixelTerm = CrossEntropy | Focal | Bce
-Term = Annotated[PixelTerm | RegionTerm, Field(discriminator="name")]
+Term = Annotated[PixelTerm | RegionTerm | NumberTerm, Field(discriminator="name")]
 PIXEL_TERMS = ("cross_entropy", "focal", "bce")
 """Terms that need no neighbours: labels, masks of one pixel, take these only."""
 REGION_TERMS = ("dice", "jaccard", "tversky", "lovasz", "boundary")
+NUMBER_TERMS = ("mse", "huber")
+"""Terms of a number, which is all that regression takes."""
 
 
 def _written_out(terms: Any) -> Any:
@@ -119,7 +137,7 @@ def _written_out(terms: Any) -> Any:
 
 
 def _term(term: Any) -> Any:
-    names = (*PIXEL_TERMS, *REGION_TERMS)
+    names = (*PIXEL_TERMS, *REGION_TERMS, *NUMBER_TERMS)
     if isinstance(term, dict) and "name" not in term:
         raise ValueError(
             f"name: a term has none; write it as in {{name: dice, weight: 0.5}}; {did_you_mean('', names)}"
@@ -165,9 +183,20 @@ class LossSettings(Settings):
 
     def misfit(self, task: str) -> str | None:
         """Why this cannot be the loss of ``task``, as a sentence; None where it can."""
+        numbers = task == "regression"
+        odd = next((term.name for term in self.terms if (term.name in NUMBER_TERMS) != numbers), None)
+        if odd is not None:
+            what, allowed = ("classes", NUMBER_TERMS) if numbers else ("numbers", PIXEL_TERMS)
+            return f"loss.terms: '{odd}' is of {what}, and the task is {task}; use any of {', '.join(allowed)}"
+        fields = type(self).model_fields
+        given = [
+            key for key in ("weight_power", "weight_beta", "weight_cap") if getattr(self, key) != fields[key].default
+        ]
+        if numbers and given:
+            return f"loss.{given[0]}: weighs classes, and a number has none; remove it"
         region = next((term.name for term in self.terms if term.name in REGION_TERMS), None)
-        if task == "classification" and region is not None:
+        if task != "segmentation" and region is not None:
             return f"loss.terms: '{region}' compares regions and labels have none; use any of {', '.join(PIXEL_TERMS)}"
-        if task == "classification" and self.deep is not None and len(self.deep) > 1:
+        if task != "segmentation" and self.deep is not None and len(self.deep) > 1:
             return "loss.deep: is for masks, a label has one resolution; remove it"
         return None

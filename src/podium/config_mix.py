@@ -107,6 +107,6 @@ Mixes = Annotated[tuple[Mix, ...], BeforeValidator(_written_out), AfterValidator
 
 def misfit(mixes: Mixes, task: str) -> str | None:
     """Why these cannot be done to the images of ``task``, as a sentence; None where they can."""
-    if task == "classification" and any(mix.name == "copy_paste" for mix in mixes):
+    if task != "segmentation" and any(mix.name == "copy_paste" for mix in mixes):
         return "mix: 'copy_paste' cuts areas out of masks and labels have none; use any of cutmix, mixup"
     return None

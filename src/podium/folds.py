@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -83,6 +83,13 @@ class Folds:
             raise ValueError(f"there is no fold {fold}, folds are 0..{self.total - 1}")
         inside = self.table[:, fold // self.count] == fold % self.count
         return np.flatnonzero(self.kept & ~inside), np.flatnonzero(inside)
+
+    def of_copies(self, ids: np.ndarray, rows: np.ndarray) -> Folds:
+        """The same folds for copies of some rows: ids (M,) unicode, and of which row each is a copy, int (M,)."""
+        there = np.zeros(len(rows), np.str_)
+        return replace(
+            self, ids=ids, groups=self.groups[rows], strata=self.strata[rows], fold=self.fold[rows], reasons=there
+        )
 
     def __len__(self) -> int:
         return len(self.ids)

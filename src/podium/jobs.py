@@ -15,13 +15,14 @@ from podium.errors import UserError
 from podium.store import DONE, Folder, Key, read_json, verify, write_json
 
 if TYPE_CHECKING:  # torch is imported in the workers only
+    from podium.corruptions.copies import Corrupted
     from podium.data.fit import Fit
     from podium.data.part import Dataset, Part
     from podium.folds import Folds
     from podium.training.machine import Machine
 
 Emit = Callable[[dict[str, Any]], None]
-VERSIONS = {"run": 1, "fold": 1, "oof": 1, "test": 1, "blend": 1}
+VERSIONS = {"run": 1, "fold": 1, "oof": 1, "robust": 1, "stats": 1, "test": 1, "blend": 1}
 """Raised by hand when the code of a kind changes what its results mean."""
 OOF, TEST, STATS = "oof.npy", "test.npy", "stats.npy"
 
@@ -35,6 +36,7 @@ def weights_file(kept: str) -> str:
 class Site:
     """Where a run's data lie, shared by all jobs of a plan, and how its machine is to be used.
 
+    corrupted: data_id of the corrupted copies in the same cache, None where there are none.
     compile: ``auto`` only as long as nothing has decided; a job is given ``on`` or ``off``.
     """
 
@@ -49,18 +51,20 @@ class Site:
     threads: int | None = None
     compile: str = "auto"
     micro_batch: int | None = None
+    corrupted: str | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """One unit of work: train a fold, predict its out-of-fold rows, or predict the test set with a recipe's folds.
+    """One unit of work: train a fold, predict its out-of-fold rows or corrupted copies of them (robust), or predict the
+    test set with a recipe's folds.
 
     name: unique in its plan, for people and for ``needs``. folder: where its result goes, with its key.
-    weights: folders of the trained folds it reads. seconds: what a fold may cost, None where epochs count; test_images of
-    them will be predicted by its net and are part of that cost.
+    weights: folders of the trained folds it reads. seconds: what a fold may cost, None where epochs count; test_images and
+    corrupted images will be predicted by its net beside its fold and are part of that cost.
     """
 
-    kind: Literal["train", "oof", "test"]
+    kind: Literal["train", "oof", "robust", "test"]
     name: str
     competition: dict[str, Any]
     recipe: dict[str, Any]
@@ -73,6 +77,7 @@ class Job:
     needs: tuple[str, ...] = ()
     seconds: float | None = None
     test_images: int = 0
+    corrupted_images: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values only."""
@@ -145,6 +150,12 @@ def _predicts(recipe: Recipe, classes: int) -> dict[str, Any]:
 def oof_key(weights: Key, recipe: Recipe, classes: int) -> Key:
     """Identity of one fold's out-of-fold predictions."""
     return Key("oof", VERSIONS["oof"], _predicts(recipe, classes), (weights.hash,))
+
+
+def robust_key(weights: Key, recipe: Recipe, classes: int, corrupted: str) -> Key:
+    """Identity of what one fold's net makes of corrupted copies of its out-of-fold rows."""
+    settings = _predicts(recipe, classes) | {"corrupted": corrupted}
+    return Key("robust", VERSIONS["robust"], settings, (weights.hash,))
 
 
 def test_key(weights: list[Key], recipe: Recipe, classes: int) -> Key:
@@ -220,9 +231,10 @@ def execute(job: Job, emit: Emit, allowance: float | None = None, threads: int |
                 seconds,
                 job.test_images,
                 emit,
+                job.corrupted_images,
             )
-        elif job.kind == "oof":
-            _predict_oof(job, bench, emit)
+        elif job.kind in ("oof", "robust"):
+            _predict_fold(job, bench, emit)
         else:
             _predict_test(job, bench, emit)
         record = folder.done
@@ -264,28 +276,29 @@ def _predict(job: Job, bench: _Bench, path: Path, part: Part, rows: np.ndarray, 
     )
 
 
-def _predict_oof(job: Job, bench: _Bench, emit: Emit) -> None:
-    from podium import metrics
-    from podium.data.ragged import Ragged, index_of
-    from podium.decode import finish
+def open_copies(site: Site, dataset: Dataset, folds: Folds) -> tuple[Corrupted, Folds]:
+    """A run's corrupted copies, and the folds of the images that they are of."""
+    from podium.corruptions.copies import open_corrupted
 
-    competition, train = bench.competition, bench.dataset.train
-    _, rows = bench.folds.rows(job.fold)
+    assert site.corrupted is not None
+    copies = open_corrupted(Path(site.cache), site.corrupted, dataset.train)
+    return copies, folds.of_copies(copies.part.images.ids, copies.base_row)
+
+
+def _predict_fold(job: Job, bench: _Bench, emit: Emit) -> None:
+    from podium.data.ragged import index_of
+    from podium.scoring import fold_score
+
+    part, folds = bench.dataset.train, bench.folds
+    if job.kind == "robust":
+        copies, folds = open_copies(job.site, bench.dataset, folds)
+        part = copies.part
+    _, rows = folds.rows(job.fold)
     folder = job.result
     path = folder.file(OOF)
-    _predict(job, bench, path, train, rows, emit)
-    metric = metrics.build(competition.metric, competition.classes, competition.unscored_index)
-    labels = finish([Ragged.open(path)], [1.0], competition.unscored_index)
-    assert train.targets is not None
-    stats = metrics.image_stats(metric, train.targets, labels)
-    np.save(folder.file(STATS), stats)
-    score = metric.score(stats)
-    folder.finish(
-        (OOF, index_of(path).name, STATS),
-        score=score.value,
-        weights=job.weights_now(),
-        machine=bench.machine.describe(),
-    )
+    _predict(job, bench, path, part, rows, emit)
+    folder.finish((OOF, index_of(path).name), weights=job.weights_now(), machine=bench.machine.describe())
+    emit({"event": "score", "score": fold_score(folder, bench.competition, part)})
 
 
 def _predict_test(job: Job, bench: _Bench, emit: Emit) -> None:

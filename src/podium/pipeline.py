@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from podium import metrics
 from podium import plan as planning
+from podium import standing
 from podium.blend import uniform
-from podium.blend.oof import merge
 from podium.calibrate import find_means
 from podium.config_file import find, write_yaml
+from podium.config_preprocess import image_steps
 from podium.cores import cores
+from podium.corruptions.copies import Corrupted, open_or_make
 from podium.data.fit import plan_fit
 from podium.engines import local
 from podium.errors import UserError
@@ -27,12 +28,12 @@ from podium.jobs import TEST, Job, Site
 from podium.plan import Plan, Run, Sizes
 from podium.prepare import MACHINE, Options, Prepared, Say, prepare
 from podium.report import board as boards
-from podium.report import starts
 from podium.report.board import Board
 from podium.report.progress import Display
 from podium.store import Folder, read_json, sha256_of, write_json
 from podium.submission.ledger import git_state
 from podium.submission.pack import pack
+from podium.thresholds import default
 from podium.workspace import find_workspace
 
 SAMPLE_BUDGET = 200.0
@@ -54,6 +55,7 @@ class Done:
 def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> Plan:
     """The plan of a run. measure: probe the machine where a budget needs it, instead of assuming that all recipes fit."""
     competition, dataset, folds = prepared.competition, prepared.dataset, prepared.folds
+    copies = _copies(prepared, say)
     site = Site(
         prepared.name,
         str(prepared.workspace.cache(prepared.name)),
@@ -65,14 +67,17 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
         options.source,
         options.threads,
         options.compile,
+        corrupted=copies.part.data_id if copies else None,
     )
     fit = plan_fit(dataset.parts, competition.data.fit)
     train = dataset.train
     pixels = int(np.prod(fit.size))
     image_bytes = pixels * (train.channels * train.images.values.itemsize + 1)
-    answers = 1.0 if competition.task == "classification" else float(train.images.shapes[:, 1:].prod(axis=1).mean())
+    sides = train.images.shapes[:, 1:] if competition.masks else np.array([competition.column])
+    answers = float(sides.prod(axis=1).mean())
     pieces = fit.count(train, np.flatnonzero(folds.kept)) / int(folds.kept.sum())
-    sizes = Sizes(int(folds.kept.sum()), len(dataset.test) if dataset.test else 0, image_bytes, answers, pieces)
+    images = int(folds.kept.sum()), len(dataset.test) if dataset.test else 0
+    sizes = Sizes(*images, image_bytes, answers, pieces, len(copies.part) if copies else 0)
     chosen = options.folds or tuple(range(folds.total))
 
     def plan_with(means: planning.Means) -> Plan:
@@ -109,6 +114,23 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
     for note in made.notes:
         say(f"note: {note}")
     return made
+
+
+def _copies(prepared: Prepared, say: Say) -> Corrupted | None:
+    """The corrupted copies that the competition's validation asks for, made where they are not there yet."""
+    competition, folds = prepared.competition, prepared.folds
+    settings = competition.validation.corruptions
+    if settings is None:
+        return None
+    cache = prepared.workspace.cache(prepared.name)
+    rows, steps = np.flatnonzero(folds.kept), image_steps(competition.preprocess)
+    found = open_or_make(cache, prepared.source.train, settings, competition.masks, say, rows, steps)
+    for fold in range(folds.total):
+        if not np.isin(found.base_row, folds.rows(fold)[1]).any():
+            raise UserError(
+                f"validation.corruptions.at_most: {settings.at_most} images are drawn, none of fold {fold}; raise it"
+            )
+    return found
 
 
 def run(name: str, options: Options, until: str, console: Console, dry_run: bool = False) -> Done:
@@ -164,7 +186,7 @@ def _claimed(jobs: list[Job]) -> Iterator[None]:
     """Claim what is to be made: two commands that want the same results must not each take a half."""
     with ExitStack() as claims:
         for job in jobs:
-            if job.kind != "oof" and job.done is None:
+            if job.kind not in ("oof", "robust") and job.done is None:
                 claims.enter_context(job.result.lock(".claim"))
         yield
 
@@ -217,18 +239,8 @@ def _finish(
 ) -> Board:
     """Blend what is complete, pack it where asked to, and put everything on a board."""
     competition, folds = prepared.competition, prepared.folds
-    metric = metrics.build(competition.metric, competition.classes, competition.unscored_index)
-    models = [merge(run.recipe.name, run.oof, folds, len(competition.classes)) for run in runs]
-    rows = [
-        boards.row(oof, "model", metric, folds.groups, competition.classes, _facts(run))
-        for oof, run in zip(models, runs, strict=True)
-    ]
-    rows.sort(key=lambda row: -row.score)
-    blend = uniform.make(
-        runs, competition, folds, prepared.dataset.train, metric, prepared.workspace.runs(prepared.name)
-    )
-    rows.append(boards.row(blend.oof, "blend", metric, folds.groups, competition.classes))
-    notes = [*plan.notes, *(text for run in runs if (text := _start_note(run)))]
+    scored = standing.score(prepared, plan, runs)
+    rows, blend, notes = scored.rows, scored.blend, list(scored.notes)
     submission = None
     if until == "pack" and competition.submission is not None and prepared.dataset.test is not None:
         submission = _submit_file(prepared, runs, blend, rows[-1])
@@ -253,8 +265,8 @@ def _finish(
         str(competition.metric),
         plan.folds,
         folds.total,
-        tuple(rows),
-        boards.choice(models, metric),
+        rows,
+        scored.choice,
         blend.weights,
         failures,
         tuple(notes),
@@ -266,25 +278,6 @@ def _finish(
     return board
 
 
-def _facts(run: Run) -> dict[str, Any]:
-    """Minutes and mean epochs of a recipe's trainings."""
-    records = [read_json(path / "done.json")["result"] for path in run.weights.values()]
-    minutes = sum(record["seconds"] for record in records) / 60
-    return {
-        "minutes": minutes,
-        "epochs": sum(record["epochs"] for record in records) / len(records),
-        "run": run.key.short,
-        "weights": run.recipe.train.keep,
-    }
-
-
-def _start_note(run: Run) -> str | None:
-    """What is to be said of the weights that a recipe's folds began with."""
-    return starts.note(
-        run.recipe.name, {fold: read_json(path / "done.json")["net"] for fold, path in run.weights.items()}
-    )
-
-
 def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row: boards.Row) -> str:
     """Pack the blend's test labels, unless this very blend was packed before and the file is still as it was."""
     competition, test = prepared.competition, prepared.dataset.test
@@ -293,12 +286,14 @@ def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row:
     made_of = {
         "test": [Folder(*run.test).file_sum(TEST) for run in runs if run.test is not None],
         "weights": blend.weights,
+        "steps": blend.steps,
         "submission": competition.submission.model_dump(),
     }
     record = read_json(record_path)
     if record and record["made_of"] == made_of and _unchanged(Path(record["file"]), record["sha256"]):
         return str(record["file"])
-    labels = uniform.test_labels(runs, blend.weights, competition.unscored_index)
+    points = blend.points or default(competition.task, len(competition.classes))
+    labels = uniform.test_labels(runs, blend.weights, competition.unscored_index, points)
     commit, dirty = git_state(prepared.workspace.root)
     packed = pack(
         prepared.workspace.submissions,
@@ -306,6 +301,7 @@ def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row:
         prepared.name,
         labels,
         test.images.ids,
+        test.images.shapes,
         models=" ".join(f"{run.recipe.name}@{run.key.short}" for run in runs),
         blend=f"uniform@{blend.key[:8]}",
         cv=row.score,

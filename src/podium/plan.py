@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from podium.config import Competition, Recipe
 from podium.errors import UserError
-from podium.jobs import Job, Site, fold_key, oof_key, run_key, test_key
+from podium.jobs import Job, Site, fold_key, oof_key, robust_key, run_key, test_key
 from podium.speeds import Speeds, compiling_pays, compiling_prediction_pays, pick_workers
 from podium.store import Key
 
@@ -23,7 +23,8 @@ class Sizes:
     """How much there is: kept training images, test images; what one image needs.
 
     input: bytes of an image and its target at the net's working size. output: pixels of a mask in its own size, 1 for a label;
-    the mean where images differ. pieces: of the working size that an image is cut into, the mean where they differ.
+    the mean where images differ. pieces: of the working size that an image is cut into, the mean where they differ. corrupted:
+    copies of training images, which their folds' nets predict too.
     """
 
     train: int
@@ -31,6 +32,7 @@ class Sizes:
     input: int
     output: float
     pieces: float = 1.0
+    corrupted: int = 0
 
     @property
     def resident(self) -> int:
@@ -49,6 +51,7 @@ class Run:
     weights: dict[int, Path]
     oof: dict[int, tuple[Path, Key]]
     test: tuple[Path, Key] | None
+    corrupted: dict[int, tuple[Path, Key]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,10 @@ def plan(
         )
         runs.append(run)
         jobs += its_jobs
-    volume = int(len(competition.classes) * sizes.output * 2)
-    per_fold = -(-sizes.train // competition.folds.count)
-    disk = {job.name: (sizes.test if job.kind == "test" else per_fold) * volume for job in jobs if job.kind != "train"}
+    volume = int(competition.answers * sizes.output * (4 if competition.numbers else 2))
+    images = {"oof": sizes.train, "robust": sizes.corrupted, "test": sizes.test * competition.folds.count}
+    per_job = {kind: -(-count // competition.folds.count) * volume for kind, count in images.items()}
+    disk = {job.name: per_job[job.kind] for job in jobs if job.kind != "train"}
     # torch itself with activations of a batch, where it was not measured
     own = max((means.speeds[r.name].memory if r.name in means.speeds else 1_500_000_000 for r in chosen), default=0)
     memory = workers * (sizes.resident + own)
@@ -175,7 +179,9 @@ def _sites(
 ) -> dict[str, Site]:
     """How a recipe's jobs of each kind are to use the machine."""
     if speeds is None:
-        return dict.fromkeys(("train", "oof", "test"), replace(site, compile="on" if site.compile == "on" else "off"))
+        return dict.fromkeys(
+            ("train", "oof", "robust", "test"), replace(site, compile="on" if site.compile == "on" else "off")
+        )
     precision = speeds.precision if site.precision == "auto" else site.precision
     settled = replace(site, precision=precision, micro_batch=speeds.micro_batch)
     pieces = sizes.train * sizes.pieces
@@ -183,6 +189,7 @@ def _sites(
     pays = {
         "train": compiling_pays(speeds, trained, seconds),
         "oof": compiling_prediction_pays(speeds, pieces / folds, 1),
+        "robust": compiling_prediction_pays(speeds, sizes.corrupted * sizes.pieces / folds, 1),
         "test": compiling_prediction_pays(speeds, sizes.test * sizes.pieces, folds),
     }
     return {
@@ -235,7 +242,7 @@ def _recipe_jobs(
     seed: int,
     seconds: float | None,
 ) -> tuple[Run, list[Job]]:
-    classes = len(competition.classes)
+    classes, seed = competition.answers, seed + recipe.seed
     key = run_key(competition, recipe, seed, seconds, data_id, folds_id)
     folder = runs_folder / f"{recipe.name}-{key.short}"
     given: dict[str, Any] = {
@@ -243,7 +250,7 @@ def _recipe_jobs(
         "recipe": recipe.model_dump(mode="json"),
         "seed": seed,
     }
-    jobs, weights, oof, keys = [], {}, {}, []
+    jobs, weights, oof, corrupted, keys = [], {}, {}, {}, []
     for fold in folds:
         name, weights_key = f"{recipe.name} fold {fold}", fold_key(key, fold)
         keys.append(weights_key)
@@ -259,6 +266,7 @@ def _recipe_jobs(
                 fold=fold,
                 seconds=seconds,
                 test_images=round(sizes.test * sizes.pieces),
+                corrupted_images=round(sizes.corrupted * sizes.pieces / competition.folds.count),
                 site=sites["train"],
                 **given,
             )
@@ -276,8 +284,25 @@ def _recipe_jobs(
                 **given,
             )
         )
+        site = sites["robust"]
+        if site.corrupted is not None:
+            judged = robust_key(weights_key, recipe, classes, site.corrupted)
+            corrupted[fold] = (weights[fold] / f"robust-{judged.short}", judged)
+            jobs.append(
+                Job(
+                    "robust",
+                    f"{name} corrupted",
+                    folder=str(corrupted[fold][0]),
+                    key=judged,
+                    fold=fold,
+                    weights=(str(weights[fold]),),
+                    needs=(name,),
+                    site=site,
+                    **given,
+                )
+            )
     if not sizes.test:
-        return Run(recipe, key, folder, seconds, weights, oof, None), jobs
+        return Run(recipe, key, folder, seconds, weights, oof, None, corrupted), jobs
     tested = test_key(keys, recipe, classes)
     test_folder = folder / f"test-{tested.short}"
     jobs.append(
@@ -292,4 +317,4 @@ def _recipe_jobs(
             **given,
         )
     )
-    return Run(recipe, key, folder, seconds, weights, oof, (test_folder, tested)), jobs
+    return Run(recipe, key, folder, seconds, weights, oof, (test_folder, tested), corrupted), jobs

@@ -15,6 +15,7 @@ from podium.config import Competition, Recipe, check_rules
 from podium.config_file import find, load_competition, load_recipe, split_overrides
 from podium.config_net import with_checksum
 from podium.data.fit import Fit, plan_fit
+from podium.data.kinds import kinds
 from podium.data.locate import Origin, locate
 from podium.data.part import Dataset, Part
 from podium.data.reading import Opened, open_dataset
@@ -27,6 +28,8 @@ from podium.folds import make as make_folds
 from podium.store import sha256_of
 from podium.workspace import Workspace, find_workspace
 
+SEED = "_seed"
+"""What stands between a recipe's name and the number of a further seed of ``--seeds``."""
 MOST = 20
 """Rows left out by ``--skip-bad`` that are listed one by one."""
 MACHINE = ("device", "precision", "source", "threads", "workers", "compile")
@@ -53,6 +56,7 @@ class Options:
     threads: int | None = None
     workers: int | None = None
     compile: str = "auto"
+    seeds: int = 1
 
     @property
     def asks(self) -> bool:
@@ -114,7 +118,14 @@ def read_recipes(workspace: Workspace, competition: Competition, options: Option
     for recipe in recipes:
         check_rules(competition, recipe)
     nets = [with_checksum(recipe.net, workspace.root) for recipe in recipes]
-    return tuple(recipe.model_copy(update={"net": net}) for recipe, net in zip(recipes, nets, strict=True))
+    checked = [recipe.model_copy(update={"net": net}) for recipe, net in zip(recipes, nets, strict=True)]
+    return tuple(again for recipe in checked for again in _repeated(recipe, options.seeds))
+
+
+def _repeated(recipe: Recipe, seeds: int) -> list[Recipe]:
+    """The recipe once per seed; the first keeps its name, the others are called after their number."""
+    more = [{"name": f"{recipe.name}{SEED}{number}", "seed": recipe.seed + number} for number in range(1, seeds)]
+    return [recipe, *(recipe.model_copy(update=change) for change in more)]
 
 
 def open_data(workspace: Workspace, competition: Competition, options: Options, say: Say) -> tuple[Origin, Opened]:
@@ -137,11 +148,14 @@ def prepare(name: str, options: Options, say: Say) -> Prepared:
     origin, opened = open_data(workspace, competition, options, say)
     fit = plan_fit(opened.dataset.parts, competition.data.fit)
     _check_augmentation(recipes, competition, opened.dataset.train, fit)
+    corruptions = competition.validation.corruptions
+    if corruptions is not None and (problem := corruptions.misfit(opened.dataset.train.channels)):
+        raise UserError(f"{name}: {problem}")
     submission, test = competition.submission, opened.dataset.test
     if submission is not None and submission.format == "wide_csv" and test is not None and not test.images.uniform:
         raise UserError(
-            f"{name}: submission.format wide_csv needs test images of one size, these have several; leave the submission "
-            "section out of the configuration"
+            f"{name}: submission.format wide_csv needs test images of one size, these have several; use format rle_csv or "
+            "png_zip, or leave the submission section out of the configuration"
         )
     folds, path = _folds(workspace, competition, origin, opened.source, say)
     bad = [fold for fold in options.folds if not 0 <= fold < folds.total]
@@ -160,8 +174,7 @@ def _check_augmentation(recipes: tuple[Recipe, ...], competition: Competition, p
         if recipe.augment.per_image:
             from podium.augment_per_image import check_per_image
 
-            masks = competition.task == "segmentation"
-            check_per_image(recipe.augment.per_image, shape, part.images.values.dtype, masks)
+            check_per_image(recipe.augment.per_image, shape, part.images.values.dtype, competition.masks)
 
 
 def _folds(
@@ -173,12 +186,13 @@ def _folds(
     if not path.exists():
         dropped, groups = _screened(workspace, competition, origin, train, say)
         assert train.targets is not None
+        targets, classes = kinds(train.targets, competition)
         folds = make_folds(
             train.images.ids,
-            train.targets,
+            targets,
             groups,
             dropped,
-            competition.classes,
+            classes,
             competition.unscored_index,
             settings,
             source.source_id,

@@ -95,7 +95,8 @@ class Description:
 def describe(images: Ragged, targets: Ragged | None, classes: Sequence[str], unscored: int | None) -> Description:
     """Describe images (C, H, W) of any dtype and their targets, each read once.
 
-    targets: uint8 class indices (1, H, W), or (1, 1, 1) labels, 255 for no label; None for a test part.
+    targets: uint8 class indices, masks of the images' sizes or (1, K, 1) of the whole image, 255 for no label; None for a
+    test part.
     unscored: index of the class that is not scored. A value that is no class is a ValueError.
     """
     if targets is not None and (len(targets) != len(images) or (targets.ids != images.ids).any()):
@@ -116,11 +117,13 @@ def describe(images: Ragged, targets: Ragged | None, classes: Sequence[str], uns
         tuple(values.result() for values in channels),
         str(images.values.dtype),
         tuple(tuple(images.ids[rows].tolist()) for rows in _equal(digests)),
-        None if targets is None else _targets(targets, classes, unscored),
+        None
+        if targets is None
+        else _targets(targets, classes, unscored, (targets.shapes[:, 1:] == images.shapes[:, 1:]).all()),
     )
 
 
-def _targets(targets: Ragged, classes: Sequence[str], unscored: int | None) -> Targets:
+def _targets(targets: Ragged, classes: Sequence[str], unscored: int | None, masks: bool) -> Targets:
     ids = targets.ids
     counts, digests = np.zeros((len(targets), NO_LABEL + 1), np.int64), [b""] * len(targets)
     for rows, stack in batches(targets):
@@ -141,7 +144,7 @@ def _targets(targets: Ragged, classes: Sequence[str], unscored: int | None) -> T
     )
     ignored = int(counts[:, NO_LABEL].sum()) / max(1, int(counts.sum()))
     all_ignored = labelled == 0
-    if (targets.shapes == 1).all():
+    if not masks:
         nothing = SharedMasks(0, 0, ())
         return Targets("labels", shares, ignored, _named(ids, all_ignored), (), (), nothing, nothing)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from podium.data.chunk import NO_LABEL
-from podium.data.fit import is_labels
 from podium.data.part import Part
 from podium.data.ragged import Ragged
 from podium.errors import UserError, did_you_mean
@@ -44,7 +43,7 @@ def find_drops(part: Part, classes: int, unscored: int | None) -> Drops:
         raise ValueError(f"{part.name}: has no targets to search")
     targets = part.targets
     pictures, drawn = same(part.images), same(targets)
-    labels = is_labels(targets)
+    labels = not part.masks
     reasons: dict[int, str] = {}
     conflicts = []
     if not labels:

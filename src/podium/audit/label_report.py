@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
-from podium import pipeline
+from podium import metrics, pipeline
 from podium.audit.labels import ImageLabels, RegionLabels, rank_images, rank_regions, write
 from podium.audit.pictures import gallery
 from podium.blend.oof import volume
 from podium.errors import UserError
+from podium.estimate import best
 from podium.plan import Run
 from podium.prepare import Options, Prepared, Say, prepare
-from podium.store import read_done
+from podium.scoring import fold_score
+from podium.store import Folder
 
 SHOWN = 32
 """Images on the contact sheet."""
@@ -36,17 +39,20 @@ def audit_labels(name: str, options: Options, say: Say) -> LabelReport:
     if not options.asks:
         options = pipeline.last_options(name, options)
     prepared = prepare(name, options, say)
+    task = prepared.competition.task
+    if task not in ("classification", "segmentation"):
+        raise UserError(f"{name}: doubtful labels are searched for among classes and masks, and the task is {task}")
     plan = pipeline.make_plan(prepared, options, say, measure=False)
-    scored = [(run, score) for run in plan.runs if (score := _score(run)) is not None]
+    scored = [(run, score) for run in plan.runs if (score := _score(run, prepared)) is not None]
     if not scored:
         raise UserError(f"{name}: no model has predicted all its folds yet; run first: podium train {name}")
-    run, score = max(scored, key=lambda pair: pair[1])
+    run, score = scored[best([score for _, score in scored], metrics.of(prepared.competition))]
     folds, classes = prepared.folds, prepared.competition.classes
     first = [fold for fold in run.oof if fold < folds.count]  # of repeats the first: an image is judged once
     volumes = [volume(*run.oof[fold], fold, folds, len(classes)) for fold in first]
     targets = prepared.source.train.targets
     assert targets is not None
-    search = rank_images if prepared.competition.task == "classification" else rank_regions
+    search = rank_images if task == "classification" else rank_regions
     found = search(targets, volumes, classes, prepared.competition.unscored_index)
     judged = sum(len(predicted) for predicted in volumes)
     folder = prepared.workspace.audit(prepared.name)
@@ -55,15 +61,12 @@ def audit_labels(name: str, options: Options, say: Say) -> LabelReport:
     return LabelReport(prepared.name, run.recipe.name, score, judged, found, str(file), picture)
 
 
-def _score(run: Run) -> float | None:
+def _score(run: Run, prepared: Prepared) -> float | None:
     """Mean score over its folds, None where one is missing."""
-    scores = []
-    for path, _ in run.oof.values():
-        try:
-            scores.append(float(read_done(path)["score"]))
-        except UserError:
-            return None
-    return sum(scores) / len(scores)
+    folders = [Folder(path, key) for path, key in run.oof.values()]
+    if any(folder.done is None for folder in folders):
+        return None
+    return mean(fold_score(folder, prepared.competition, prepared.dataset.train) for folder in folders)
 
 
 def _picture(prepared: Prepared, found: ImageLabels | RegionLabels, folder: Path) -> str | None:

@@ -25,7 +25,7 @@ from podium.audit.shift import TestLike, shift
 from podium.config import Competition
 from podium.config_preprocess import Standardise, Step
 from podium.cores import cores
-from podium.data.fit import is_labels
+from podium.data.kinds import kinds
 from podium.data.part import Dataset, Part
 from podium.store import write_json
 
@@ -99,8 +99,9 @@ def audit(
     screening = screen(train, competition, folder)
     leaks = _named(across(train.images, test.images), train, test) if test is not None else ()
     say("describing images, targets and outliers")
-    described = describe(train.images, train.targets, competition.classes, unscored)
-    described_test = describe(test.images, None, competition.classes, unscored) if test is not None else None
+    targets, classes = kinds(train.targets, competition)
+    described = describe(train.images, targets, classes, unscored)
+    described_test = describe(test.images, None, classes, unscored) if test is not None else None
     table = features(train.images)
     # what is dropped anyway would only crowd the lists
     kept = np.array([name not in screening.reasons for name in train.images.ids.tolist()])
@@ -142,9 +143,7 @@ def audit(
         screening.links,
         int((sizes > 1).sum()),
         int(sizes[sizes > 1].sum()),
-        _different(screening.links, train, [str(value) for value in train.targets.values])
-        if is_labels(train.targets)
-        else (),
+        () if train.masks else _different(screening.links, train, [item.tobytes().hex() for item in train.targets]),
         screening.conflicts,
         leaks,
         _different(screening.links, train, train.groups.tolist()) if train.groups is not None else (),

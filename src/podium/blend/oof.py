@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from podium.config import Competition
+from podium.config_metric import AnyMetric
+from podium.data.part import Part
 from podium.data.ragged import Ragged, index_of
 from podium.errors import UserError
 from podium.folds import Folds
-from podium.jobs import OOF, STATS
+from podium.jobs import OOF
+from podium.scoring import fold_stats
 from podium.store import Folder, Key
 
 
@@ -29,19 +33,27 @@ class Oof:
     stats: np.ndarray
 
 
-def merge(name: str, parts: Mapping[int, tuple[Path, Key]], folds: Folds, classes: int) -> Oof:
+def merge(
+    name: str,
+    parts: Mapping[int, tuple[Path, Key]],
+    folds: Folds,
+    competition: Competition,
+    part: Part,
+    metric: AnyMetric | None = None,
+) -> Oof:
     """Merge the statistics of a recipe's folds; parts: fold → (folder, key) of its out-of-fold result.
 
-    Every id must occur once per repeat, in the fold that the fold file gives it, with all classes.
+    Every id must occur once per repeat, in the fold that the fold file gives it, with all classes. part: the training
+    part, whose targets it is scored with. metric: another than the competition's own.
     """
     pieces = {}
     for fold, (path, key) in parts.items():
         folder = Folder(path, key)
-        folder.verify(STATS, index_of(path / OOF).name)
+        folder.verify(index_of(path / OOF).name)
         with np.load(index_of(path / OOF), allow_pickle=False) as index:
             ids, shapes = index["ids"], index["shapes"]
-        check(path, ids, shapes, fold, folds, classes)
-        pieces[fold] = ids, np.load(path / STATS, allow_pickle=False)
+        check(path, ids, shapes, fold, folds, competition.answers)
+        pieces[fold] = fold_stats(folder, competition, part, metric)
     return gather(name, pieces, folds)
 
 

@@ -21,6 +21,7 @@ from podium.errors import UserError
 from podium.store import sha256_of
 
 TRAIN, TARGETS, TEST, GROUPS = "train_images.npy", "train_targets.npy", "test_images.npy", "train_groups.npy"
+UINT8 = np.dtype(np.uint8)
 STALE_SECONDS = 6 * 3600
 READ_BACK_BYTES = 1 << 30
 """Copies up to this size are read whole at every start to find damage; of larger ones only the sizes are compared."""
@@ -31,7 +32,7 @@ class Recipe:
     """How a dataset is made: its parts, piece by piece, and what was found bad in them.
 
     test: None where the competition gives no test images. groups: which of some training ids belong together, from
-    elsewhere than the chunks; None where they say so themselves or nothing does.
+    elsewhere than the chunks; None where they say so themselves or nothing does. targets: their dtype.
     """
 
     dtype: np.dtype
@@ -40,6 +41,7 @@ class Recipe:
     bad: Bad
     groups: Callable[[list[str]], list[str]] | None = None
     source_id: str | None = None
+    targets: np.dtype = UINT8
 
 
 def cached(cache: Path, data_id: str, recipe: Recipe, notify: Callable[[str], None]) -> Dataset:
@@ -89,7 +91,7 @@ def _open(folder: Path, data_id: str) -> Dataset:
 def _write(recipe: Recipe, folder: Path, data_id: str) -> None:
     folder.mkdir()
     names = [TRAIN, TARGETS]
-    images, targets = RaggedWriter(folder / TRAIN, recipe.dtype), RaggedWriter(folder / TARGETS, np.dtype(np.uint8))
+    images, targets = RaggedWriter(folder / TRAIN, recipe.dtype), RaggedWriter(folder / TARGETS, recipe.targets)
     ids: list[str] = []
     groups: list[str] = []
     for chunk in recipe.train():

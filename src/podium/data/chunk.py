@@ -20,7 +20,8 @@ class Chunk:
     """Some rows of a part, in order.
 
     ids: texts. images: (C, H, W) each, of the dtype that the competition asks for; one (n, C, H, W) array where sizes
-    are equal, or a list. targets: uint8, (1, H, W) masks or (1, 1, 1) labels, likewise; None for test rows.
+    are equal, or a list. targets: uint8, (1, H, W) masks, (1, 1, 1) labels or (1, K, 1) answers, or float32 (1, 1, 1)
+    numbers, likewise; None for test rows.
     groups: a text per row, where a table says which rows belong together.
     """
 
@@ -65,13 +66,23 @@ Chunks = Iterator[Chunk]
 class Reading:
     """What every reader is given.
 
-    folder: the competition's data. classes: names, in the order of their indices. first_id: number of the first test
-    row where ids are row numbers. bad, progress: to be called as the reading goes on.
+    folder: the competition's data. classes: names, in the order of their indices. task: what an answer is. first_id:
+    number of the first test row where ids are row numbers. bad, progress: to be called as the reading goes on.
     """
 
     folder: Path
     classes: tuple[str, ...]
-    masks: bool
+    task: str
     first_id: int
     bad: Bad
     progress: Progress = lambda done, of: None
+
+    @property
+    def masks(self) -> bool:
+        """Whether targets are masks."""
+        return self.task == "segmentation"
+
+    @property
+    def target_dtype(self) -> np.dtype:
+        """What targets are kept in: uint8, or float32 where they are numbers without classes."""
+        return np.dtype(np.float32 if self.task == "regression" and not self.classes else np.uint8)

@@ -40,12 +40,12 @@ class Fit:
         return np.concatenate([none, *pieces]), np.array([len(piece) for piece in pieces], np.int64)
 
     def piece(self, part: Part, row: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """One piece of one row: image (C, h, w) and target (h, w), or (1, 1) for a label."""
+        """One piece of one row: image (C, h, w) and target (h, w), or as it is what is no mask."""
         assert part.targets is not None
         name = str(part.images.ids[row])
         target = part.targets[row]
         image = self._pieces(part.images[row], False, name)[number]
-        return image, target[0] if target.size == 1 else self._pieces(target, True, name)[number, 0]
+        return image, self._pieces(target, True, name)[number, 0] if part.masks else target[0]
 
     def count(self, part: Part, rows: np.ndarray) -> int:
         """How many pieces the rows' images become."""
@@ -54,9 +54,10 @@ class Fit:
         return sum(len(self._places(height, width)) for height, width in part.images.shapes[rows, 1:].tolist())
 
     def targets(self, part: Part, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Targets uint8 of the same pieces: masks (M, h, w), 255 where a piece reaches beyond its image; labels (M, 1, 1)."""
+        """Targets of the same pieces: uint8 masks (M, h, w), 255 where a piece reaches beyond its image; or (M, K, 1) of the
+        whole image, in the dtype that they have."""
         assert part.targets is not None
-        if is_labels(part.targets):
+        if not part.masks:
             return np.repeat(part.targets.stacked[rows, 0], counts, axis=0)
         if self.how == "same":
             return np.ascontiguousarray(part.targets.stacked[rows, 0])
@@ -64,8 +65,9 @@ class Fit:
         return np.concatenate([np.empty((0, *self.size), np.uint8), *(piece[:, 0] for piece in pieces)])
 
     def unfit(self, pieces: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Predictions of one image's pieces, float32 (k, C, h, w) → (C, height, width); of labels, (k, C, 1, 1) → (C, 1, 1)."""
-        if pieces.shape[2:] == (1, 1) and self.size != (1, 1):
+        """Predictions of one image's pieces, float32 (k, C, h, w) → (C, height, width); of what is no mask, (k, C, K, 1) →
+        (C, K, 1), the mean."""
+        if pieces.shape[2:] != self.size:
             return np.asarray(pieces.mean(0))
         if self.how == "same" or (self.how == "resize" and (height, width) == self.size):
             return pieces[0]
@@ -142,11 +144,6 @@ def plan_fit(parts: Sequence[Part], settings: FitSettings | None) -> Fit:
     if sizes == {settings.size}:
         return Fit(settings.size, "same")
     return Fit(settings.size, settings.how, OVERLAP if settings.overlap is None else settings.overlap)
-
-
-def is_labels(targets: Ragged) -> bool:
-    """Whether targets are one label per image rather than masks."""
-    return bool((targets.shapes == 1).all())
 
 
 def _resize(item: np.ndarray, size: tuple[int, int], nearest: bool = False) -> np.ndarray:

@@ -247,12 +247,19 @@ class _Images:
 
 @dataclass(frozen=True)
 class _Targets:
-    """An array of masks (whole or stacked along axis 1) or of labels."""
+    """An array of masks (whole or stacked along axis 1), of labels, of answers (N, K) or of numbers."""
 
     array: _Array
     given: NpzArray
-    classes: tuple[str, ...]
-    masks: bool
+    reading: Reading
+
+    @property
+    def masks(self) -> bool:
+        return self.reading.masks
+
+    @property
+    def questions(self) -> bool:
+        return self.reading.task == "multilabel"
 
     @classmethod
     def find(cls, archive: zipfile.ZipFile, path: Path, given: NpzArray, reading: Reading) -> _Targets:
@@ -261,7 +268,7 @@ class _Targets:
             raise UserError(f"{array.where}: data.train.target: is one array of class indices; name an index, no slice")
         if given.index is not None:
             _check_stacked(array, given, "target")
-        return cls(array, given, reading.classes, reading.masks)
+        return cls(array, given, reading)
 
     def fits(self, images: _Images) -> None:
         """Raise unless there is one target per image, of its size."""
@@ -272,9 +279,11 @@ class _Targets:
                 "needs its target, correct the file"
             )
         inner = shape[2:] if self.given.index is not None else tuple(n for n in shape[1:] if n > 1)
-        if not self.masks and math.prod(inner) != 1:
+        wanted = len(self.reading.classes) if self.questions else 1
+        if not self.masks and math.prod(inner) != wanted:
+            what = "one class index" if wanted == 1 else f"{wanted} answers, 0 or 1,"
             raise UserError(
-                f"{array.where}: has shape {shape} where one class index per image is expected; correct "
+                f"{array.where}: has shape {shape} where {what} per image is expected; correct "
                 "data.train.target, or set task: segmentation"
             )
         if self.masks and inner != images.size:
@@ -292,28 +301,40 @@ class _Targets:
                 )
 
     def take(self, rows: np.ndarray, first: int) -> tuple[np.ndarray, dict[int, str]]:
-        """Targets uint8, (n, 1, H, W) or (n, 1, 1, 1), and, for each row that does not fit, what is wrong with it."""
+        """Targets (n, 1, H, W) or (n, 1, K, 1), and, for each row that does not fit, what is wrong with it."""
         if self.given.index is not None:
             rows = rows[:, self.given.index]
         inner = [n for n in rows.shape[1:] if n > 1]
-        rows = rows.reshape(len(rows), 1, *(inner or (1, 1)))
-        with np.errstate(invalid="ignore"):
-            cast = rows.astype(np.uint8)
-        known = len(self.classes)
+        inner = inner if self.masks else [*inner, 1]
+        rows = rows.reshape(len(rows), 1, *(inner if len(inner) > 1 else (1, 1)))
+        with np.errstate(invalid="ignore", over="ignore"):
+            cast = rows.astype(self.reading.target_dtype)
+        if cast.dtype == np.float32:
+            return cast, _sentences(~np.isfinite(cast), lambda at: self._no_number(rows[at], first + at[0]))
+        known = 2 if self.questions else len(self.reading.classes)
         if cast.max(initial=0) < known and (rows.dtype == cast.dtype or np.array_equal(rows, cast)):
             return cast, {}
         bad = (rows != cast) | (cast >= known)
-        if self.masks:
+        if self.masks or self.questions:
             bad &= rows != NO_LABEL
         return cast, _sentences(bad, lambda at: self._complaint(rows[at], at, first))
 
     def _complaint(self, value: np.generic, at: tuple[int, ...], first: int) -> str:
         where = _pixel(self.array, first, at, "mask") if self.masks else f"{self.array.where}, row {first + at[0]}"
+        if self.questions:
+            name = self.reading.classes[at[2]]
+            return (
+                f"{where}, question '{name}': value {_text(value)}; answers are 0, 1 or {NO_LABEL} for none, correct it"
+            )
         beside = f" and {NO_LABEL} for no label" if self.masks else ""
+        classes = self.reading.classes
         return (
-            f"{where}: value {_text(value)} is not a class, allowed are 0 to {len(self.classes) - 1} "
-            f"({', '.join(self.classes)}){beside}; correct it or the competition's 'classes'"
+            f"{where}: value {_text(value)} is not a class, allowed are 0 to {len(classes) - 1} "
+            f"({', '.join(classes)}){beside}; correct it or the competition's 'classes'"
         )
+
+    def _no_number(self, value: np.generic, row: int) -> str:
+        return f"{self.array.where}, row {row}: {_text(value)} is no number; correct it or remove the row"
 
 
 def _stacked(rows: np.ndarray, given: NpzArray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -17,8 +18,9 @@ class Part:
     """Images with, for training, their targets.
 
     images: uint8, uint16 or float32, (C, H, W) per id.
-    targets: uint8 class indices, (1, H, W) masks or (1, 1, 1) labels per id, 255 where there is no label; None for a
-    test part. data_id: hash of the files and of all that was done to them; part of every result's identity.
+    targets: uint8 class indices, (1, H, W) masks or (1, 1, 1) labels per id, 255 where there is no label; (1, K, 1) of 0
+    and 1 where K questions are asked; float32 (1, 1, 1) of numbers. None for a test part. data_id: hash of
+    the files and of all that was done to them; part of every result's identity.
     groups: unicode (N,), which rows belong together by the competition's own account; None where it does not say.
     """
 
@@ -36,6 +38,11 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @cached_property
+    def masks(self) -> bool:
+        """Whether its targets are as large as its images: masks, which move with them."""
+        return self.targets is not None and bool((self.targets.shapes[:, 1:] == self.images.shapes[:, 1:]).all())
 
     @property
     def channels(self) -> int:

@@ -18,7 +18,7 @@ from podium import preprocess
 from podium.config import Competition
 from podium.config_preprocess import image_steps
 from podium.cores import cores
-from podium.data.cache import Recipe, cached
+from podium.data.cache import UINT8, Recipe, cached
 from podium.data.chunk import PIXELS, Bad, Chunk, Progress, Reading
 from podium.data.part import Dataset, Part
 from podium.errors import UserError
@@ -61,7 +61,7 @@ def open_dataset(
     context = Reading(
         folder,
         competition.classes,
-        competition.task == "segmentation",
+        competition.task,
         competition.first_id,
         bad,
         _lines("decoding", say),
@@ -75,7 +75,12 @@ def open_dataset(
     every = replace(context, bad=Bad(may_skip=False))
     test = None if competition.data.test is None else lambda: reader.read_test(competition.data, every)
     recipe = Recipe(
-        PIXELS[competition.data.dtype], lambda: reader.read_train(competition.data, context), test, bad, joined
+        PIXELS[competition.data.dtype],
+        lambda: reader.read_train(competition.data, context),
+        test,
+        bad,
+        joined,
+        targets=context.target_dtype,
     )
     source = cached(cache, identity, recipe, say)
     _check(source, folder / competition.data.expects)
@@ -176,6 +181,7 @@ def _preprocessed(competition: Competition, source: Dataset, cache: Path, say: S
         None if test is None else lambda: chunks(test),
         bad,
         source_id=source.source_id,
+        targets=source.train.targets.values.dtype if source.train.targets is not None else UINT8,
     )
     return cached(cache, identity, recipe, say)
 

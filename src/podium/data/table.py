@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from podium.config_data import TableData, TableRole
+from podium.data.answers import Answers, answers_of
 from podium.data.chunk import Chunk, Chunks, Reading
 from podium.data.class_names import ClassNames, class_names
 from podium.data.csv_rows import miscounted, opened, table_path
@@ -22,6 +23,8 @@ from podium.data.rle import decode
 from podium.errors import UserError
 
 Part = Literal["train", "test"]
+QUESTION = "?"
+"""What the columns of questions begin with where they stand beside columns of other meanings."""
 
 
 def files(data: TableData, folder: Path) -> list[Path]:
@@ -42,17 +45,22 @@ def files(data: TableData, folder: Path) -> list[Path]:
 def read_train(data: TableData, reading: Reading) -> Chunks:
     """The training rows in the table's order; several rows of one id, as run-length masks may have, where its first is.
 
-    Targets are labels (1, 1, 1), or masks (1, H, W) of each picture's size in which 0 is what no run covers. Groups come
+    Targets are labels (1, 1, 1), answers to questions (1, K, 1), numbers, or masks (1, H, W) of each
+    picture's size in which 0 is what no run covers. Groups come
     from the column of ``data.groups`` where that names no file. Told to ``reading.bad``, with the line: too few or
     too many cells, a pixel that does not fit, a label that is no class, an id that is empty or there twice, an id without
     its picture, a picture that cannot be used, runs that cannot be a mask, masks of two classes that overlap.
     """
     table = _Table.train(data, reading.folder)
-    names = class_names(reading.classes, data.values)
-    if data.train.pixels is not None:
-        yield from _pixels(table, data, names, 0, reading)
-        return
-    found = list((_masked if data.train.rle is not None else _labelled)(table, names, reading))
+    if data.train.rle is not None:
+        found = list(_masked(table, class_names(reading.classes, data.values), reading))
+    else:
+        answers = answers_of(reading, data.train.target, data.values)
+        table = replace(table, questions=answers.columns)
+        if data.train.pixels is not None:
+            yield from _pixels(table, data, answers, 0, reading)
+            return
+        found = list(_labelled(table, answers, reading))
     groups = {row.id: cells.group for cells, row in found}
     for chunk in decoded("data.train.image", [row for _, row in found], data, reading):
         yield replace(chunk, groups=[groups[name] for name in chunk.ids]) if table.group is not None else chunk
@@ -84,17 +92,19 @@ class _Cells(NamedTuple):
     rle: str = ""
     mask_class: str = ""
     group: str = ""
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """One part's table; group: its column of groups, where it holds them. first_lines: where each id was met. broken:
-    ids of rows that could not be read."""
+    """One part's table; group: its column of groups, where it holds them. questions: columns of one answer each.
+    first_lines: where each id was met. broken: ids of rows that could not be read."""
 
     path: Path
     role: TableRole
     part: Part
     group: str | None = None
+    questions: tuple[str, ...] = ()
     first_lines: dict[str, int] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
 
@@ -119,7 +129,13 @@ class _Table:
             "mask_class": self.role.mask_class,
         }
         named = {name: (column, f"data.{self.part}.{name}") for name, column in role.items() if column is not None}
-        return named | ({"group": (self.group, "data.groups.column")} if self.group is not None else {})
+        named |= {"group": (self.group, "data.groups.column")} if self.group is not None else {}
+        return named | {f"{QUESTION}{name}": (name, "classes") for name in self.questions}
+
+    def cells(self, line: int, found: Mapping[str, str]) -> _Cells:
+        """A row's cells, given what stands in ``columns``."""
+        answers = tuple(found[f"{QUESTION}{name}"] for name in self.questions)
+        return _Cells(line, answers=answers, **{k: text for k, text in found.items() if not k.startswith(QUESTION)})
 
     def read(self, bad: Callable[[str], None]) -> Iterator[_Cells]:
         """The rows' cells; ``bad`` is told of rows that have too few or too many."""
@@ -128,7 +144,7 @@ class _Table:
             for row in table.rows():
                 complaint = miscounted(table, row)
                 if complaint is None:
-                    yield _Cells(row.line, **{name: row.cells[i].strip() for name, i in at.items()})
+                    yield self.cells(row.line, {name: row.cells[i].strip() for name, i in at.items()})
                     continue
                 bad(complaint)
                 if "id" in at and at["id"] < len(row.cells):  # of several masks of one image none may be lost unseen
@@ -157,6 +173,13 @@ class _Table:
         except ValueError as error:
             raise _BadRow(f"{self.where(cells, name)} {error}") from None
 
+    def target_of(self, cells: _Cells, answers: Answers) -> np.ndarray:
+        """The target (1, K, 1) that a row gives its image."""
+        try:
+            return answers.target(cells.target, cells.answers)
+        except ValueError as error:
+            raise _BadRow(f"{self.where(cells, 'target' if 'target' in self.columns else None)} {error}") from None
+
     def picture(self, cells: _Cells, pictures: PicturesById) -> Path:
         """The picture of a row's id."""
         try:
@@ -168,7 +191,7 @@ class _Table:
 # ---------------------------------------------------------------- pixels in the table
 
 
-def _pixels(table: _Table, data: TableData, names: ClassNames | None, first_id: int, reading: Reading) -> Chunks:
+def _pixels(table: _Table, data: TableData, answers: Answers | None, first_id: int, reading: Reading) -> Chunks:
     assert table.role.pixels is not None and data.shape is not None
     height, width = data.shape
     wanted = dict(table.columns.values())
@@ -177,23 +200,23 @@ def _pixels(table: _Table, data: TableData, names: ClassNames | None, first_id: 
         columns = {name: rows.texts[column] for name, (column, _) in table.columns.items()}
         if table.role.id is None:
             columns["id"] = [str(number + first_id) for number in rows.numbers]
-        kept: list[tuple[int, _Cells, int]] = []
-        for i, texts in enumerate(zip(rows.lines, *columns.values(), strict=True)):
-            cells = _Cells(**dict(zip(("line", *columns), texts, strict=True)))
+        kept: list[tuple[int, _Cells, np.ndarray | None]] = []
+        for i, (line, *texts) in enumerate(zip(rows.lines, *columns.values(), strict=True)):
+            cells = table.cells(line, dict(zip(columns, texts, strict=True)))
             try:
                 table.check(cells)
-                kept.append((i, cells, 0 if names is None else table.class_in("target", cells, names)))
+                kept.append((i, cells, None if answers is None else table.target_of(cells, answers)))
             except _BadRow as error:
                 reading.bad(str(error))
         reading.progress(rows.numbers[-1] + 1, rows.of)
         if kept:
             good += len(kept)
-            at, found, labels = zip(*kept, strict=True)
+            at, found, targets = zip(*kept, strict=True)
             pixels = rows.pixels if len(kept) == len(rows.pixels) else rows.pixels[list(at)]
             yield Chunk(
                 [cells.id for cells in found],
                 pixels.reshape(-1, 1, height, width),
-                None if names is None else np.array(labels, np.uint8).reshape(-1, 1, 1, 1),
+                None if answers is None else np.stack(targets),
                 None if table.group is None else [cells.group for cells in found],
             )
     if not good:
@@ -204,21 +227,21 @@ def _pixels(table: _Table, data: TableData, names: ClassNames | None, first_id: 
 # ---------------------------------------------------------------- pictures beside the table
 
 
-def _labelled(table: _Table, names: ClassNames | None, reading: Reading) -> Iterator[tuple[_Cells, Row]]:
-    """The good rows of a table with one row per picture; without ``names``, rows without targets."""
+def _labelled(table: _Table, answers: Answers | None, reading: Reading) -> Iterator[tuple[_Cells, Row]]:
+    """The good rows of a table with one row per picture; without ``answers``, rows without targets."""
     assert table.role.image is not None
     pictures = PicturesById(reading.folder, table.role.image)
     for cells in table.read(reading.bad):
         try:
             table.check(cells)
-            target = None if names is None else partial(_label, table.class_in("target", cells, names))
+            target = None if answers is None else partial(_whole, table.target_of(cells, answers))
             yield cells, Row(cells.id, table.picture(cells, pictures), target)
         except _BadRow as error:
             reading.bad(str(error))
 
 
-def _label(index: int, size: tuple[int, int]) -> np.ndarray:
-    return np.full((1, 1, 1), index, np.uint8)
+def _whole(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return target
 
 
 def _masked(table: _Table, names: ClassNames, reading: Reading) -> Iterator[tuple[_Cells, Row]]:

@@ -39,7 +39,7 @@ def load(
 ) -> nets.Model:
     """A trained net, ready to predict. size: height and width of the images that it was trained on."""
     settings = recipe.net.model_copy(update={"pretrained": "never"})  # its weights come from the file
-    model = nets.build(settings, competition.task, channels, len(competition.scored), size=size)
+    model = nets.build(settings, competition.task, channels, competition.outputs, size=size)
     model.load_state_dict(load_file(weights))
     return model.place(machine.torch_device).eval()
 
@@ -51,19 +51,29 @@ def batch_size(views: Sequence[str], machine: Machine, pixels: int = USUAL) -> i
 
 @torch.inference_mode()
 def predict_batch(
-    models: Sequence[Forward], images: torch.Tensor, views: Sequence[str], machine: Machine, scale: float = 255.0
+    models: Sequence[Forward],
+    images: torch.Tensor,
+    views: Sequence[str],
+    machine: Machine,
+    scale: float = 255.0,
+    numbers: bool = False,
 ) -> torch.Tensor:
-    """Mean probabilities over nets and views: images (B, C, H, W) → float32 (B, scored classes, H, W), or (B, ..., 1, 1)."""
+    """Mean probabilities over nets and views: images (B, C, H, W) → float32 (B, scored classes, H, W), or (B, ..., K, 1).
+
+    numbers: the nets answer with numbers, whose mean it is.
+    """
     x = turn(images.to(torch.float32, copy=True).mul_(1 / scale), views)
     total = None
     for model in models:
         with machine.autocast():
             logits = model(x)
-        probabilities = logits.softmax(1, dtype=torch.float32)
+        probabilities = logits.float() if numbers else logits.softmax(1, dtype=torch.float32)
         # summed as they were turned, so that turning back is done once for all nets
         total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
-    return turn_back(total, views).div_(len(models))
+    # what is said of a whole image has no sides that a turn would swap
+    back = views if total.shape[2:] == x.shape[2:] else ["identity"] * len(views)
+    return turn_back(total, back).div_(len(models))
 
 
 def predict_to(
@@ -79,18 +89,20 @@ def predict_to(
 ) -> None:
     """Predict ``rows`` of a part and write probabilities, float16 (C, H, W) per id, to ``path`` (.npy, with its index).
 
-    Each image's are of its own size, whatever size the net works on (``fit``); of labels they are (C, 1, 1). All classes
+    Each image's are of its own size, whatever size the net works on (``fit``); of labels they are (C, 1, 1), of K questions
+    (2, K, 1), no and yes; numbers are float32 (1, 1, 1). All classes
     of the competition have a channel; an unscored one is zero, since no net predicts it.
     The next images are read and the last answers written while the nets work; memory does not grow with the number of
     rows. Where it does not suffice, fewer go through a net at once. ``emit`` is called by the calling thread only.
     A killed prediction goes on from its last flush; the same models and rows must be given.
     """
     shapes = part.images.shapes[rows].copy()
-    shapes[:, 0] = len(competition.classes)
-    if competition.task == "classification":
-        shapes[:, 1:] = 1
+    shapes[:, 0] = competition.answers
+    if not competition.masks:
+        shapes[:, 1:] = competition.column
+    dtype = np.dtype(np.float32 if competition.numbers else np.float16)
     device, as_they_are = machine.torch_device, fit.how == "same"
-    scored = torch.tensor(competition.scored, device=device)
+    learnt = torch.tensor(competition.learnt, device=device)
 
     def note(text: str) -> None:
         emit({"event": "note", "text": text})
@@ -101,8 +113,8 @@ def predict_to(
     def predict(images: torch.Tensor, apart: bool) -> torch.Tensor:
         images = images.to(device, non_blocking=True)
         how = _view_by_view if apart else predict_batch
-        answers = how(forwards, images, views, machine, part.scale)
-        return to_host(_all_classes(answers, scored, len(competition.classes)) if as_they_are else answers)
+        answers = how(forwards, images, views, machine, part.scale, competition.numbers)
+        return to_host(_all_channels(answers, learnt, competition) if as_they_are else answers)
 
     def read(span: slice) -> tuple[slice, torch.Tensor, np.ndarray]:
         pieces, counts = fit.images(part, rows[span])
@@ -124,13 +136,13 @@ def predict_to(
     def own_size(row: tuple[int, np.ndarray]) -> np.ndarray:
         i, pieces = row
         height, width = part.images.shapes[rows[i], 1:].tolist()
-        item = np.zeros(tuple(shapes[i]), np.float16)
-        item[list(competition.scored)] = fit.unfit(pieces, height, width)
+        item = np.zeros(tuple(shapes[i]), dtype)
+        item[list(competition.learnt)] = fit.unfit(pieces, height, width)
         return item
 
     size = min(batch_size(views, machine, fit.size[0] * fit.size[1]), max(1, fit.count(part, rows)))
     at_once = AtOnce(predict, size, len(views), machine, note)
-    with closing(Volume(path, shapes, part.images.ids[rows])) as volume:
+    with closing(Volume(path, shapes, part.images.ids[rows], dtype)) as volume:
         start = said = volume.rows
         began = time.monotonic()
         with ahead(read, _spans(fit, part, rows, start, size)) as given, behind(write) as put:
@@ -144,12 +156,17 @@ def predict_to(
 
 
 def _view_by_view(
-    models: Sequence[Forward], images: torch.Tensor, views: Sequence[str], machine: Machine, scale: float
+    models: Sequence[Forward],
+    images: torch.Tensor,
+    views: Sequence[str],
+    machine: Machine,
+    scale: float,
+    numbers: bool = False,
 ) -> torch.Tensor:
     """As ``predict_batch``, with one view of the images in memory at a time."""
-    total = predict_batch(models, images, views[:1], machine, scale)
+    total = predict_batch(models, images, views[:1], machine, scale, numbers)
     for view in views[1:]:
-        total += predict_batch(models, images, [view], machine, scale)
+        total += predict_batch(models, images, [view], machine, scale, numbers)
     return total / len(views)
 
 
@@ -168,7 +185,10 @@ def _spans(fit: Fit, part: Part, rows: np.ndarray, start: int, size: int) -> Ite
         start = stop
 
 
-def _all_classes(answers: torch.Tensor, scored: torch.Tensor, classes: int) -> torch.Tensor:
-    """float32 (B, scored classes, H, W) → float16 (B, classes, H, W), zero where a class is not scored."""
-    whole = torch.zeros(len(answers), classes, *answers.shape[2:], dtype=torch.float16, device=answers.device)
-    return whole.index_copy_(1, scored, answers.half())
+def _all_channels(answers: torch.Tensor, learnt: torch.Tensor, competition: Competition) -> torch.Tensor:
+    """float32 (B, what a net fills, H, W) → float16 (B, C, H, W), zero where a class is not scored; numbers as they are."""
+    if competition.numbers:
+        return answers
+    shape = (len(answers), competition.answers, *answers.shape[2:])
+    whole = torch.zeros(shape, dtype=torch.float16, device=answers.device)
+    return whole.index_copy_(1, learnt, answers.half())

@@ -15,20 +15,22 @@ from podium.errors import UserError
 from podium.store import write_json
 
 FLUSH_SECONDS = 15.0
+HALF = np.dtype(np.float16)
+"""What probabilities are kept in."""
 
 
 class Volume:
-    """Writes float16 (C, H, W) per id, one after the other, to what becomes ``path`` (.npy, with its index) at the end.
+    """Writes (C, H, W) of ``dtype`` per id, one after the other, to what becomes ``path`` (.npy, with its index) at the end.
 
     It is written, not mapped: a full disk is then an error that can be told, where a mapping would end the process, and
     what was written is the system's to keep or drop, not this process's memory.
     rows: how many are written. flushed: how many a kill now would leave, more than 0 at first where one is continued.
     """
 
-    def __init__(self, path: Path, shapes: np.ndarray, ids: np.ndarray) -> None:
-        self.path, self.shapes, self.ids = path, shapes, ids
+    def __init__(self, path: Path, shapes: np.ndarray, ids: np.ndarray, dtype: np.dtype = HALF) -> None:
+        self.path, self.shapes, self.ids, self.dtype = path, shapes, ids, dtype
         self._ends = np.concatenate([[0], shapes.prod(axis=1).cumsum()]).astype(np.int64)
-        self._header = _header(int(self._ends[-1]))
+        self._header = _header(int(self._ends[-1]), dtype)
         self._partial, self._progress = path.with_suffix(".partial.npy"), path.with_suffix(".partial.json")
         self.rows = self.flushed = self._resume()
         if not self.rows:  # or what an earlier attempt said would later be believed of this one
@@ -46,10 +48,10 @@ class Volume:
         self._flushed_at = time.monotonic()
 
     def append(self, items: np.ndarray, rows: int) -> None:
-        """Add the next ``rows`` rows: float16 (rows, C, H, W), or one (C, H, W)."""
+        """Add the next ``rows`` rows: (rows, C, H, W), or one (C, H, W)."""
         wanted = int(self._ends[self.rows + rows] - self._ends[self.rows])
-        if items.dtype != np.float16 or items.size != wanted:
-            raise ValueError(f"{self.path}: takes {wanted} float16 values next, not {items.size} {items.dtype}")
+        if items.dtype != self.dtype or items.size != wanted:
+            raise ValueError(f"{self.path}: takes {wanted} {self.dtype} values next, not {items.size} {items.dtype}")
         try:
             self._write(np.ascontiguousarray(items).data)
         except OSError as error:
@@ -93,7 +95,7 @@ class Volume:
         return UserError(f"{self.path}: cannot be written ({said}); free space or choose another place with --out")
 
     def _bytes(self, rows: int) -> int:
-        return len(self._header) + int(self._ends[rows]) * np.dtype(np.float16).itemsize
+        return len(self._header) + int(self._ends[rows]) * self.dtype.itemsize
 
     def _resume(self) -> int:
         """Rows that a killed attempt had already flushed."""
@@ -107,11 +109,11 @@ class Volume:
         return rows if fits else 0
 
 
-def _header(values: int) -> bytes:
-    """What a .npy file of so many float16 values begins with."""
+def _header(values: int, dtype: np.dtype) -> bytes:
+    """What a .npy file of so many values begins with."""
     text = io.BytesIO()
     described = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
+        "descr": np.lib.format.dtype_to_descr(dtype),
         "fortran_order": False,
         "shape": (values,),
     }

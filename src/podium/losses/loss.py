@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from podium.config_loss import Bce, Boundary, CrossEntropy, Dice, Focal, Jaccard, LossSettings, Lovasz, Term
+from podium.config_loss import Bce, Boundary, CrossEntropy, Dice, Focal, Huber, Jaccard, LossSettings, Lovasz, Mse, Term
 from podium.errors import UserError
 from podium.losses.boundary import boundary
+from podium.losses.numbers import amount, number_loss
 from podium.losses.pixelwise import bce, cross_entropy, focal
 from podium.losses.regions import dice, jaccard, lovasz, tversky
 from podium.losses.seen import Seen
@@ -20,11 +21,11 @@ class Loss:
 
     Output k has 1 / 2 ** k of the resolution (sizes rounded up) and is compared with every 2 ** k-th label of every
     2 ** k-th row, so that no label is invented. weights: of the classes, float32 (K,), on the device. outputs: how many a
-    net gives in training, where the settings leave their weights open.
+    net gives in training, where the settings leave their weights open. unit: standard deviation of numbers, for their terms.
     """
 
-    def __init__(self, settings: LossSettings, weights: torch.Tensor, outputs: int = 1) -> None:
-        self.settings, self.weights = settings, weights
+    def __init__(self, settings: LossSettings, weights: torch.Tensor, outputs: int = 1, unit: float = 1.0) -> None:
+        self.settings, self.weights, self.unit = settings, weights, unit
         deep = settings.deep or tuple(2.0**-level for level in range(outputs))
         self.deep = [weight / sum(deep) for weight in deep]
 
@@ -33,8 +34,11 @@ class Loss:
     ) -> torch.Tensor:
         """The weight of all labels of a whole batch, for every output, (outputs,): what its pieces are divided by.
 
-        targets uint8 (B, H, W), 255 for no label; other, share: a second set and its share (B,) in every image.
+        targets uint8 (B, H, W), 255 for no label; other, share: a second set and its share (B,) in every image. Of
+        numbers, float32 with NaN for none, it is their number.
         """
+        if targets.is_floating_point():
+            return amount(targets, other, share)[None]
         levels = [_every(level, targets, other) for level in range(len(self.deep))]
         return torch.stack([label_weight(first, self.weights, second, share) for first, second in levels])
 
@@ -63,7 +67,13 @@ class Loss:
         total = self.total(targets, other, share) if total is None else total
         losses = []
         for level, (logits, weight) in enumerate(zip(outputs, self.deep, strict=True)):
-            if weight:
+            if targets.is_floating_point():
+                losses += [
+                    term.weight * number_loss(term, logits, targets, other, share, total[level], self.unit)
+                    for term in self.settings.terms
+                    if isinstance(term, Mse | Huber)
+                ]
+            elif weight:
                 seen = Seen(logits, *_every(level, targets, other), share)
                 losses += [
                     weight * term.weight * self._value(term, seen, total[level], fraction)
@@ -86,19 +96,23 @@ class Loss:
             return fraction * lovasz(seen, term.over)
         if isinstance(term, Boundary):
             return fraction * boundary(seen, term.reach)
+        if isinstance(term, Mse | Huber):
+            raise ValueError(f"{term.name}: is of numbers, these are classes")
         return fraction * tversky(seen, term.alpha, term.beta, term.gamma, term.over, term.smooth)
 
 
-def build(settings: LossSettings, counts: torch.Tensor, task: str, device: torch.device, outputs: int = 1) -> Loss:
+def build(
+    settings: LossSettings, counts: torch.Tensor, task: str, device: torch.device, outputs: int = 1, unit: float = 1.0
+) -> Loss:
     """The loss that ``settings`` name. counts: pixels or labels per scored class, (K,), for the class weights.
 
     task: what is learnt, masks (segmentation) or labels (classification); a term that is not for it is a UserError.
-    outputs: how many the net gives in training.
+    outputs: how many the net gives in training. unit: standard deviation of numbers.
     """
     problem = settings.misfit(task)
     if problem is not None:
         raise UserError(problem)
-    return Loss(settings, class_weights(counts, settings).to(device), outputs)
+    return Loss(settings, class_weights(counts, settings).to(device), outputs, unit)
 
 
 def _every(level: int, targets: torch.Tensor, other: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:

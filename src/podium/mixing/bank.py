@@ -63,7 +63,7 @@ def pieces(read: Read, held: np.ndarray, device: torch.device, limit: int = LIMI
     image, target = read(int(numbers[0]))
     chosen = numbers[evenly(held[numbers], _room(KEPT, image.nbytes + target.nbytes, limit))]
     images = np.empty((len(chosen), *image.shape), image.dtype)
-    targets = np.empty((len(chosen), *target.shape), np.uint8)
+    targets = np.empty((len(chosen), *target.shape), target.dtype)
     for place, number in enumerate(chosen.tolist()):
         images[place], targets[place] = read(number)
     return Pieces(torch.from_numpy(images).to(device), torch.from_numpy(targets).to(device))

@@ -45,7 +45,7 @@ class Mixing:
         if problem is not None:
             raise UserError(problem)
         self.rarest, self.batch, self.size, self.device = rarest, batch, size, device
-        self.masks = task != "classification"
+        self.masks = task == "segmentation"
         self.pasting = next((mix for mix in mixes if isinstance(mix, CopyPaste)), None)
         self.blending = [mix for mix in mixes if not isinstance(mix, CopyPaste)]
         self.areas: Areas | None = None

@@ -10,7 +10,7 @@ from torch import nn
 from podium.config_net import CLASSIFIERS, OWN_NETS, NetSettings
 from podium.errors import UserError
 from podium.nets import own
-from podium.nets.classifier import Classifier
+from podium.nets.classifier import Classifier, Scaled
 from podium.nets.few_positions import use_products
 from podium.nets.pretrained import Start
 
@@ -55,6 +55,8 @@ class Model(nn.Module):
             mode = "reflect" if below < height and right < width else "replicate"
             x = nn.functional.pad(x, (0, right, 0, below), mode=mode)
         out = self.net(x)
+        if isinstance(self.net, Classifier):
+            return out
         if isinstance(out, torch.Tensor):
             return out[..., :height, :width]
         return [level[..., : -(-height // 2**k), : -(-width // 2**k)] for k, level in enumerate(out)]
@@ -78,14 +80,17 @@ def build(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: tuple[int, int] | None = None,
+    unit: tuple[float, float] = (0.0, 1.0),
 ) -> Model:
-    """The network that ``settings`` name, for images of ``channels`` channels and ``outputs`` classes.
+    """The network that ``settings`` name, for images of ``channels`` channels and ``outputs`` classes, questions or numbers.
 
-    task: what it must give, masks or labels; a net of the other kind is a UserError. size: height and width of the images,
-    for nets of timm that are made for one size; the same where its weights are loaded as where it was trained.
+    task: what it must give, masks or something about the whole image; a net of the other kind is a UserError. Of
+    ``multilabel`` logits are (N, 2, outputs, 1), no and yes to each question. size: height and width of the images,
+    for nets of timm that are made for one size; the same where its weights are loaded as where it was trained. unit: mean
+    and standard deviation of what ``regression`` learns.
     """
     labels = settings.name in CLASSIFIERS
-    if labels != (task == "classification"):
+    if labels == (task == "segmentation"):
         kind = "labels" if labels else "masks"
         raise UserError(
             f"net.name: '{settings.name}' predicts {kind}, the competition's task is {task}; choose another net"
@@ -98,7 +103,9 @@ def build(
 
         make = library.timm_model if labels else library.smp_model
         net, stride, start = make(settings, channels, outputs, size)
-    model = Model(Classifier(net) if labels else net, stride, mean or [0.0] * channels, std or [1.0] * channels)
+    if labels:
+        net = Classifier(Scaled(net, *unit) if task == "regression" else net, questions=task == "multilabel")
+    model = Model(net, stride, mean or [0.0] * channels, std or [1.0] * channels)
     model.start = start
     return model
 
@@ -121,8 +128,8 @@ def try_out(model: Model, settings: NetSettings, channels: int, height: int, wid
                     out = torch.func.functional_call(model.train(training), kept, (given,))
                 levels = out if isinstance(out, list) else [out]
                 for k, level in enumerate(levels):
-                    wanted = (1, 1) if labels else (-(-height // 2**k), -(-width // 2**k))
-                    if level.shape[-2:] != wanted:
+                    wanted = (-(-height // 2**k), -(-width // 2**k))
+                    if not labels and level.shape[-2:] != wanted:
                         raise ValueError(f"it gives {level.shape[-2]}×{level.shape[-1]}, not {wanted[0]}×{wanted[1]}")
     except (AssertionError, RuntimeError, ValueError) as error:
         what = f"'{settings.name}'" + (f" on encoder '{settings.encoder}'" if settings.encoder else "")

@@ -14,15 +14,37 @@ from podium.nets.blocks import ResidualBlock
 class Classifier(nn.Module):
     """Gives any classification net's logits (N, classes) as (N, classes, 1, 1): a mask of one pixel per image.
 
-    So losses, views, volumes and metrics need not know which task they serve.
+    So losses, views, volumes and metrics need not know which task they serve. questions: logits (N, K) are those of "yes"
+    to K questions, and become (N, 2, K, 1), with 0 for "no": their softmax is the sigmoid of each.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, questions: bool = False) -> None:
         super().__init__()
         self.net = net
+        self.questions = questions
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(x)[..., None, None]
+        out = self.net(x)
+        return torch.stack((torch.zeros_like(out), out), 1)[..., None] if self.questions else out[..., None, None]
+
+
+class Scaled(nn.Module):
+    """A net that learns a number of mean 0 and deviation 1, whatever the target's unit; gives it in that unit.
+
+    mean, std: of the training part's targets; they are part of the model and kept in its weights.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, net: nn.Module, mean: float, std: float) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x).float() * self.std + self.mean
 
 
 class SmallCNN(nn.Module):

@@ -45,7 +45,7 @@ def check(steps: Iterable[Step], task: str, channels: int) -> None:
                 f"preprocess.stain_macenko: needs pictures in red, green and blue, these have {channels} "
                 f"channel{'s' * (channels > 1)}; remove the step"
             )
-        if isinstance(step, CentralCell) and step.mode == "crop" and task != "classification":
+        if isinstance(step, CentralCell) and step.mode == "crop" and task == "segmentation":
             raise UserError(
                 f"preprocess.central_cell.mode: 'crop' would move pictures under their masks, and the task is {task}; "
                 "set mode: soft"

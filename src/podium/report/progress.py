@@ -53,6 +53,8 @@ class Display:
             self._show(job, event, now)
         elif what == "note":
             self._say(f"{job.name}: {event['text']}")
+        elif what == "score":
+            self._say(f"{job.name}: score {event['score']:.4f}; {self._time_left(now)}")
         elif what == "resumed":
             self._say(f"{job.name}: goes on after epoch {event['epoch']}")
         else:
@@ -121,8 +123,6 @@ class Display:
             self._say(
                 f"{job.name}: {result['epochs']:.1f} epochs, loss {result['loss']:.4f}, {result['rate']:.0f} images/s, {spent:.0f} s"
             )
-        elif job.kind == "oof":
-            self._say(f"{job.name}: score {record['score']:.4f}; {self._time_left(time.monotonic())}")
         elif job.kind == "test":
             self._say(f"{job.name}: predicted in {spent:.0f} s")
 

@@ -13,19 +13,24 @@ from podium.report.board import Board
 def print_board(board: Board, console: Console) -> None:
     """The table of models and blend, what it means, and where the submission is."""
     # an unscored class has no value anywhere, and terminals are narrow
-    names = list(board.rows[0].per_class) if board.rows else []
-    classes = [name for name in names if any(row.per_class[name] is not None for row in board.rows)]
+    names = list(board.rows[0].parts) if board.rows else []
+    classes = [name for name in names if any(row.parts[name] is not None for row in board.rows)]
     table = Table(title=f"{board.competition}: out-of-fold {board.metric}, {_folds(board)}", title_justify="left")
     table.add_column("model")
     table.add_column("score", justify="right")
     table.add_column("90 % interval", justify="right", no_wrap=True)
-    for name in classes:
+    corrupted = any(row.corrupted is not None for row in board.rows)
+    if corrupted:
+        table.add_column("corrupted", justify="right")
+    others = list(board.rows[0].also) if board.rows else []
+    for name in (*others, *classes):
         table.add_column(name, justify="right")
     table.add_column("epochs", justify="right")
     table.add_column("minutes", justify="right")
     for row in board.rows:
         style = "bold" if row.kind == "blend" else None
-        values = [_number(row.per_class[name]) for name in classes]
+        values = [_number(row.corrupted)] if corrupted else []
+        values += [_number(row.also[name]) for name in others] + [_number(row.parts[name]) for name in classes]
         spent = [f"{row.epochs:.1f}" if row.epochs else "", f"{row.minutes:.1f}" if row.minutes else ""]
         score = f"{row.score:.4f}" + (f" ± {row.std:.4f}" if row.std is not None else "")
         name = row.name if row.weights in ("", "ema") else f"{row.name} ({row.weights} weights)"
@@ -34,13 +39,19 @@ def print_board(board: Board, console: Console) -> None:
     if board.choice is not None:
         best = board.choice
         console.print(
-            f"Best single model by these scores: {best.model} {best.in_sample:.4f}; the same choice made anew on the other "
+            f"Best single model by {_scores(best.by)}: {best.model} {best.in_sample:.4f}; the same choice made anew on the other "
             f"folds scores {best.nested:.4f}. The blend above has equal weights: nothing about it was tuned."
         )
     console.print(
         "The score is of single-fold models on images they have not seen. The submission averages the folds, which usually "
         "helps a little; the test set may differ a little."
     )
+    if corrupted:
+        low, high = board.rows[-1].corrupted_low, board.rows[-1].corrupted_high
+        console.print(
+            f"corrupted is the same metric on corrupted copies of those images ({board.rows[-1].name}: {_number(low)} to "
+            f"{_number(high)}); docs/robust.md says what they are."
+        )
     if any(row.std is not None for row in board.rows):
         console.print(
             "± is the standard deviation over the repeats: what another split of the same images would change."
@@ -65,6 +76,10 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]], console: 
     for row in rows:
         table.add_row(*(_number(value) if isinstance(value, float) else str(value) for value in row))
     console.print(table)
+
+
+def _scores(by: str) -> str:
+    return "these scores" if by == "clean" else "the scores on corrupted copies"
 
 
 def _folds(board: Board) -> str:

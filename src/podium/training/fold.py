@@ -80,12 +80,13 @@ def train_fold(
     seconds: float | None = None,
     test_images: int = 0,
     emit: Emit = lambda event: None,
+    corrupted_images: int = 0,
 ) -> FoldResult:
     """Train one recipe on the rows outside ``fold`` and leave its weights, history and state in ``folder``.
 
     seconds: time for everything this fold costs, its predictions included; the number of steps follows from a short
-    probe. None: the recipe's epochs count. fit: how images come to the net's size. test_images: how many this fold's
-    net will predict afterwards, beside its own fold.
+    probe. None: the recipe's epochs count. fit: how images come to the net's size. test_images,
+    corrupted_images: how many this fold's net will predict afterwards, beside its own fold.
     A folder with a checkpoint is continued; a finished one returns at once.
     """
     done = folder.done
@@ -99,7 +100,7 @@ def train_fold(
         rows, aside = set_aside(folds, rows, recipe.train.inner, stream("inner", seed, fold))
         inner = Inner(competition, part, aside, fit, recipe.predict.views, machine)
         to_score = fit.count(part, aside)
-    images = {"oof": fit.count(part, validation), "test": test_images}
+    images = {"oof": fit.count(part, validation), "robust": corrupted_images, "test": test_images}
     source = make_source(part, rows, fit, competition, recipe, machine)
     length = _length(competition, recipe, source, machine, folder, seconds, sum(images.values()), to_score)
     checkpoints = Checkpoints(folder.file("last.pt"))

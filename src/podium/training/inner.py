@@ -13,9 +13,9 @@ from podium.config import Competition
 from podium.data.fit import Fit
 from podium.data.part import Part
 from podium.data.ragged import Ragged
-from podium.decode import finish
 from podium.folds import Folds
 from podium.inference.predict import predict_to
+from podium.scoring import stats_of
 from podium.training.machine import Machine
 
 
@@ -49,7 +49,7 @@ class Inner:
         self.given = (competition, part, rows, fit, views, machine)
 
     def score(self, model: nets.Model, weights: dict[str, torch.Tensor]) -> float:
-        """The metric of ``model`` with other ``weights``; its own come back afterwards."""
+        """The metric of ``model`` with other ``weights``, its sign turned where lower is better; its own come back afterwards."""
         competition, part, rows, fit, views, machine = self.given
         own = {name: value.detach().clone() for name, value in model.state_dict().items()}
         training = model.training
@@ -58,10 +58,11 @@ class Inner:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "inner.npy"
                 predict_to(path, [model.eval()], competition, part, rows, fit, views, machine)
-                labels = finish([Ragged.open(path)], [1.0], competition.unscored_index)
-                metric = metrics.build(competition.metric, competition.classes, competition.unscored_index)
+                metric = metrics.of(competition)
                 assert part.targets is not None
-                return float(metric.score(metrics.image_stats(metric, part.targets, labels)).value)
+                _, stats = stats_of(metric, competition, part.targets, [Ragged.open(path)], [1.0])
+                value = metric.value(stats)
+                return value if metric.higher_is_better else -value
         finally:
             model.load_state_dict(own)
             model.train(training)

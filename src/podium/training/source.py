@@ -31,7 +31,8 @@ READ_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Batch:
-    """images float32 (B, C, H, W) in about 0..1; targets uint8 (B, H, W) masks or (B, 1, 1) labels, 255 for no loss.
+    """images float32 (B, C, H, W) in about 0..1; targets uint8 (B, H, W) masks, (B, 1, 1) labels or (B, K, 1) answers to
+    questions, 255 for no loss; numbers are float32 (B, 1, 1), NaN for none.
 
     other, share: where labels were mixed, a second set of targets and its share in each image, float32 (B,).
     """
@@ -46,27 +47,29 @@ class Batch:
 class Reader:
     """A training piece by its number: image (C, h, w) as stored, and target uint8 (h, w), or (1, 1) for a label.
 
-    first: the number of each row's first piece. lookup: from classes to those that are learnt.
+    first: the number of each row's first piece. lookup: from classes to what is learnt; None of numbers, which are.
     """
 
     part: Part
     rows: np.ndarray
     fit: Fit
-    lookup: np.ndarray
+    lookup: np.ndarray | None
     first: np.ndarray
 
     def __call__(self, piece: int) -> tuple[np.ndarray, np.ndarray]:
         at = int(np.searchsorted(self.first, piece, side="right")) - 1
         image, target = self.fit.piece(self.part, int(self.rows[at]), piece - int(self.first[at]))
-        return image, self.lookup[target]
+        return image, target if self.lookup is None else self.lookup[target]
 
 
 class Source(ABC):
     """The training rows of a fold: what they are like, and the order in which an epoch draws them.
 
-    counts: pixels (or labels) per scored class, int64 (K,). rarest: of the scored classes that occur, the one with the
-    fewest. order: the pieces of one epoch before shuffling; those with the rarest class several times. mean, std: per
-    channel, None where the competition does not standardise. shape: of one image, (C, H, W), at the net's size.
+    counts: pixels (or labels) per scored class, int64 (K,); of questions, how often the answers are no and yes. rarest: of
+    the scored classes that occur, the one with the fewest; of questions the one with the fewest yeses. order: the pieces of
+    one epoch before shuffling; those with the rarest class several times. mean, std: per channel, None where the
+    competition does not standardise. shape: of one image, (C, H, W), at the net's size. unit: mean and standard deviation
+    of numbers.
     """
 
     def __init__(
@@ -87,23 +90,27 @@ class Source(ABC):
         rarest_rate_end: see ``order_at``. mix: copy-paste without masks is a UserError.
         """
         self.part, self.rows, self.fit, self.device = part, rows, fit, device
-        scored = competition.scored
-        self.lookup = np.full(256, NO_LABEL, np.uint8)
-        self.lookup[list(scored)] = np.arange(len(scored), dtype=np.uint8)
+        self.lookup = _lookup(competition)
         self.shape = (part.channels, *fit.size)
         self.scale = part.scale
-        moments, per_image, pieces = Moments(part.channels), [], []
+        moments, per_image, pieces, numbers = Moments(part.channels), [], [], []
         for start in range(0, len(rows), READ_AT_ONCE):
             images, targets, counts = self.read(rows[start : start + READ_AT_ONCE])
             moments.add(images)
             flat = targets.reshape(len(images), -1)
-            per_image.append(np.stack([(flat == k).sum(1) for k in range(len(scored))], axis=1))
+            per_image.append(_held(competition, flat))
+            if competition.numbers:
+                numbers.append(flat[:, 0])
             pieces.append(counts)
             self._take(sum(len(found) for found in per_image) - len(images), images, targets)
         found = np.concatenate(per_image)
         self.reader = Reader(part, rows, fit, self.lookup, np.concatenate([[0], np.cumsum(np.concatenate(pieces))]))
         total = found.sum(0)
         self.counts = torch.from_numpy(total)
+        if competition.task == "multilabel":
+            yes = int(total.sum())
+            self.counts = torch.tensor([found.size - yes, yes])
+        self.unit = _unit(np.concatenate(numbers)) if numbers else (0.0, 1.0)
         present = np.flatnonzero(total)
         self.rarest = int(present[total[present].argmin()]) if len(present) else 0
         held = found[:, self.rarest]
@@ -128,7 +135,8 @@ class Source(ABC):
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Images (M, C, h, w) and targets (M, h, w) of some rows' pieces, and how many pieces each row has."""
         images, counts = self.fit.images(self.part, rows)
-        return images, self.lookup[self.fit.targets(self.part, rows, counts)], counts
+        targets = self.fit.targets(self.part, rows, counts)
+        return images, targets if self.lookup is None else self.lookup[targets], counts
 
     def order_at(self, progress: float, generator: torch.Generator) -> torch.Tensor:
         """The pieces of an epoch before shuffling; ``progress`` is how much of the training lies behind it, 0..1.
@@ -185,6 +193,35 @@ class Source(ABC):
         """Images and targets on the device, ``self.batch`` pieces of ``order`` at a time."""
 
 
+def _lookup(competition: Competition) -> np.ndarray | None:
+    """(256,): what is learnt of each target; 255, or NaN of grades, for no label. None where targets are numbers already."""
+    if competition.numbers:
+        if not competition.classes:
+            return None
+        grades = np.full(256, np.nan, np.float32)
+        grades[: len(competition.classes)] = np.arange(len(competition.classes))
+        return grades
+    table = np.full(256, NO_LABEL, np.uint8)
+    table[list(competition.learnt)] = np.arange(len(competition.learnt), dtype=np.uint8)
+    return table
+
+
+def _held(competition: Competition, flat: np.ndarray) -> np.ndarray:
+    """How much of each class (or grade) the images hold, or which questions they answer with yes; (N, P) → (N, K) integers."""
+    if competition.task == "multilabel":
+        return np.asarray(flat == 1, np.int64)
+    kinds = len(competition.classes) if competition.numbers else competition.outputs
+    return np.stack([(flat == k).sum(1) for k in range(max(1, kinds))], axis=1)
+
+
+def _unit(numbers: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the numbers that are known; where all are one, the deviation is 1."""
+    known = numbers[~np.isnan(numbers)].astype(np.float64)
+    if not len(known):
+        return 0.0, 1.0
+    return float(known.mean()), float(known.std()) or 1.0
+
+
 class Resident(Source):
     """All pieces lie on the device in the type they are stored in, and a batch is an index."""
 
@@ -195,7 +232,8 @@ class Resident(Source):
         if first == 0:
             count = self.fit.count(self.part, self.rows)
             self.images = torch.empty((count, *self.shape), dtype=torch.from_numpy(images).dtype, device=self.device)
-            self.targets = torch.empty((count, *targets.shape[1:]), dtype=torch.uint8, device=self.device)
+            kind = torch.from_numpy(targets).dtype
+            self.targets = torch.empty((count, *targets.shape[1:]), dtype=kind, device=self.device)
         self.images[first : first + len(images)] = torch.from_numpy(images).to(self.device)
         self.targets[first : first + len(images)] = torch.from_numpy(targets).to(self.device)
 

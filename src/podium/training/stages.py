@@ -5,14 +5,15 @@ from __future__ import annotations
 from torch import nn
 
 from podium.nets import Model
-from podium.nets.classifier import Classifier
+from podium.nets.classifier import Classifier, Scaled
 
 
 def backbone(model: Model) -> nn.Module | None:
     """The part of a net that pre-trained weights are for: smp's encoder, timm's whole model; None in our own nets."""
     net = model.net
     if isinstance(net, Classifier):
-        return net.net if hasattr(net.net, "get_classifier") else None
+        inner = net.net.net if isinstance(net.net, Scaled) else net.net
+        return inner if hasattr(inner, "get_classifier") else None
     encoder = getattr(net, "encoder", None)
     return encoder if isinstance(encoder, nn.Module) and hasattr(encoder, "out_channels") else None
 

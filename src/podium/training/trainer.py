@@ -42,12 +42,14 @@ class Trainer:
         torch.manual_seed(seed)
         self.recipe, self.machine, self.steps, self.note = recipe, machine, steps, note
         channels, height, width = source.shape
-        outputs = len(competition.scored)
-        model = nets.build(recipe.net, competition.task, channels, outputs, source.mean, source.std, (height, width))
+        scale, size = (source.mean, source.std), (height, width)
+        model = nets.build(recipe.net, competition.task, channels, competition.outputs, *scale, size, source.unit)
         self.model = model.place(device).train()
         nets.try_out(self.model, recipe.net, *source.shape)
         self.forward = compiled(self.model, machine, note)
-        self.loss = losses.build(recipe.loss, source.counts, competition.task, device, recipe.net.outputs)
+        self.loss = losses.build(
+            recipe.loss, source.counts, competition.task, device, recipe.net.outputs, source.unit[1]
+        )
         self.optimiser = optimiser(self.model, recipe.train, device, depths(self.model))
         self.trunk = backbone(self.model) if recipe.train.freeze_epochs else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=machine.precision == "fp16")

@@ -1,0 +1,49 @@
+"""``podium predict --objects``: the objects in the masks that the last run's blend predicts for the test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from podium import pipeline, standing
+from podium.blend import uniform
+from podium.errors import UserError
+from podium.objects.report import ObjectsReport, write_report
+from podium.prepare import Options, prepare
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found and where it is written down."""
+
+    competition: str
+    report: ObjectsReport
+
+    def sentence(self) -> str:
+        """For people."""
+        told = self.report
+        kinds = ", ".join(f"{count} {kind}" for kind, count in zip(told.kinds, told.per_kind, strict=True))
+        return (
+            f"Objects: {told.objects} in {told.images} images ({kinds}; {told.empty} images without any), "
+            f"tables and {told.overlays} overlays in {told.folder}"
+        )
+
+
+def report_objects(name: str, out: Path | None, overlays: int | None) -> Found:
+    """Find the objects that the competition's ``objects`` section describes; files in runs/<name>/objects."""
+    options = pipeline.last_options(name, Options(out=out))
+    prepared = prepare(name, options, lambda text: None)
+    competition, test = prepared.competition, prepared.dataset.test
+    if not competition.masks:
+        raise UserError(f"--objects: {name}'s task is {competition.task}, and objects are in masks; leave it out")
+    if test is None:
+        raise UserError(f"--objects: {name} has no test images; add data.test to its configuration")
+    plan = pipeline.make_plan(prepared, options, lambda text: None, measure=False)
+    blend = standing.score(prepared, plan, list(plan.runs)).blend
+    labels = uniform.test_labels(list(plan.runs), blend.weights, competition.unscored_index)
+    folder = prepared.workspace.runs(prepared.name) / "objects"
+    source = prepared.source.test
+    assert source is not None
+    classes = competition.classes
+    report = write_report(folder, source, labels, competition.objects, classes, competition.unscored_index, overlays)
+    return Found(prepared.name, report)

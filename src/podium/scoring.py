@@ -1,0 +1,85 @@
+"""Statistics of predictions by a metric: one way for folds, inner splits and blends, and for clean and corrupted images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from podium import metrics, thresholds
+from podium.config import Competition
+from podium.config_metric import AnyMetric
+from podium.data.part import Part
+from podium.data.ragged import Ragged
+from podium.decode import finish, mean
+from podium.jobs import OOF, STATS, VERSIONS
+from podium.metrics import Metric
+from podium.store import Folder, Key
+
+
+def stats_of(
+    metric: Metric,
+    competition: Competition,
+    targets: Ragged,
+    volumes: Sequence[Ragged],
+    weights: Sequence[float],
+    points: Sequence[float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of the first volume and the statistics (N, ...) of the blend of all, joined with ``targets`` by id.
+
+    points: see ``decode.finish``; those that nothing was chosen for where absent. Metrics of probabilities and of numbers
+    look at the blend itself.
+    """
+    unscored = competition.unscored_index
+    if metric.needs == "labels":
+        points = thresholds.default(competition.task, len(competition.classes)) if points is None else points
+        output = finish(volumes, weights, unscored, points)
+    else:
+        output = mean(volumes, weights, unscored)
+    return output.ids, metrics.image_stats(metric, targets, output)
+
+
+def also(competition: Competition) -> dict[str, Metric]:
+    """The further metrics that a competition asks for, by the names that they have on the board."""
+    return {str(settings): metrics.of(competition, settings) for settings in competition.also}
+
+
+def scored_by(competition: Competition, metric: AnyMetric | None = None) -> dict[str, Any]:
+    """All that a metric's statistics depend on beside the predictions; the competition's own where none is given."""
+    return {
+        "metric": (metric or competition.metric).model_dump(mode="json"),
+        "objects": competition.objects.model_dump(mode="json"),
+        "task": competition.task,
+        "classes": len(competition.classes),
+        "unscored": competition.unscored_index,
+    }
+
+
+def fold_stats(
+    predicted: Folder, competition: Competition, part: Part, settings: AnyMetric | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ids (n,) of a fold's predictions and the statistics (n, ...) of a metric, the competition's own, in their order.
+
+    They are kept beside the predictions under a key of their own, so that another metric needs no new predictions, and
+    are made anew where the predictions are no longer those that they are of.
+    """
+    key = Key("stats", VERSIONS["stats"], scored_by(competition, settings), (predicted.key.hash,))
+    folder = Folder(predicted.path / f"stats-{key.short}", key)
+    volume = Ragged.open(predicted.path / OOF)
+    with folder.lock():
+        of = predicted.file_sum(OOF)
+        done = folder.done
+        if done is None or done["oof"] != of:
+            predicted.verify(OOF)
+            assert part.targets is not None
+            _, stats = stats_of(metrics.of(competition, settings), competition, part.targets, [volume], [1.0])
+            np.save(folder.file(STATS), stats)
+            folder.finish((STATS,), oof=of)
+        folder.verify(STATS)
+        return volume.ids, np.load(folder.path / STATS, allow_pickle=False)
+
+
+def fold_score(predicted: Folder, competition: Competition, part: Part) -> float:
+    """The metric of a fold's predictions."""
+    return metrics.of(competition).value(fold_stats(predicted, competition, part)[1])

@@ -1,0 +1,116 @@
+"""Where a run stands: every model and the blend scored, clean and corrupted, and what is to be said of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from podium import metrics
+from podium.blend import uniform
+from podium.blend.oof import Oof, merge
+from podium.config import Competition
+from podium.corruptions.copies import Corrupted
+from podium.data.part import Part
+from podium.estimate import over_repeats
+from podium.folds import Folds
+from podium.jobs import open_copies
+from podium.plan import Plan, Run
+from podium.prepare import SEED, Prepared
+from podium.report import board as boards
+from podium.report import starts
+from podium.report.board import Choice, Row
+from podium.report.corrupted import write_corrupted
+from podium.store import read_json
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """The board's rows, the models by rank and the blend last; what a choice among the models is worth; what to note."""
+
+    rows: tuple[Row, ...]
+    blend: uniform.Blend
+    choice: Choice | None
+    notes: tuple[str, ...]
+
+
+def score(prepared: Prepared, plan: Plan, runs: list[Run]) -> Standing:
+    """Score the ``runs`` of a plan, all of whose folds are predicted, and their blend."""
+    competition, folds, train = prepared.competition, prepared.folds, prepared.dataset.train
+    metric, by = metrics.of(competition), competition.validation.choose_by
+    models = [merge(run.recipe.name, run.oof, folds, competition, train) for run in runs]
+    copies: tuple[Corrupted, Folds] | None = None
+    judged: list[Oof] = []
+    if plan.site.corrupted is not None:
+        copies = open_copies(plan.site, prepared.dataset, folds)
+        judged = [merge(run.recipe.name, run.corrupted, copies[1], competition, copies[0].part) for run in runs]
+    of_copies = (copies[0].part, copies[1]) if copies else None
+    runs_folder = prepared.workspace.runs(prepared.name)
+    blend = uniform.make(runs, competition, folds, train, runs_folder, of_copies)
+
+    def corrupted(oof: Oof | None) -> dict[str, float]:
+        return boards.on_corrupted(oof, metric, copies[1].groups) if copies and oof else {}
+
+    rows = []
+    for place, (run, oof) in enumerate(zip(runs, models, strict=True)):
+        facts = _facts(run) | {"also": _also(run, competition, folds, train)}
+        facts |= corrupted(judged[place]) if judged else {}
+        rows.append(boards.row(oof, "model", metric, folds.groups, facts))
+    last = boards.row(blend.oof, "blend", metric, folds.groups, {"also": blend.also} | corrupted(blend.corrupted))
+    if copies and blend.corrupted:
+        recipes = {run.recipe.name: run.recipe for run in runs}
+        write_corrupted(runs_folder / "corrupted.csv", metric, copies[0], [*judged, blend.corrupted], recipes)
+    notes = [*plan.notes, *(text for run in runs if (text := _start_note(run))), *_spread(runs, rows)]
+    notes += [_step_note(step) for step in blend.steps]
+    choice = boards.choice(judged if by == "corrupted" else models, metric, by)
+    return Standing((*boards.ranked(rows, metric, by), last), blend, choice, tuple(notes))
+
+
+def _also(run: Run, competition: Competition, folds: Folds, train: Part) -> dict[str, float]:
+    """A recipe's scores by the further metrics."""
+    found = {}
+    for settings in competition.also:
+        oof = merge(run.recipe.name, run.oof, folds, competition, train, settings)
+        found[str(settings)] = over_repeats(metrics.of(competition, settings), oof.stats)
+    return found
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """Minutes and mean epochs of a recipe's trainings."""
+    records = [read_json(path / "done.json")["result"] for path in run.weights.values()]
+    minutes = sum(record["seconds"] for record in records) / 60
+    return {
+        "minutes": minutes,
+        "epochs": sum(record["epochs"] for record in records) / len(records),
+        "run": run.key.short,
+        "weights": run.recipe.train.keep,
+    }
+
+
+def _start_note(run: Run) -> str | None:
+    """What is to be said of the weights that a recipe's folds began with."""
+    return starts.note(
+        run.recipe.name, {fold: read_json(path / "done.json")["net"] for fold, path in run.weights.items()}
+    )
+
+
+def _step_note(step: dict[str, Any]) -> str:
+    """What was chosen of the decoding, and what it is worth."""
+    points = ", ".join(f"{point:.3g}" for point in step["points"])
+    return (
+        f"the blend's thresholds were chosen on the out-of-fold predictions: {points}; score {step['in_sample']:.4f} where "
+        f"they were chosen, {step['nested']:.4f} chosen without each fold (the one above), {step['plain']:.4f} without a choice"
+    )
+
+
+def _spread(runs: list[Run], rows: list[Row]) -> list[str]:
+    """Of recipes that were trained with several seeds, how much the seed changes."""
+    scores: defaultdict[str, list[float]] = defaultdict(list)
+    for run, row in zip(runs, rows, strict=True):
+        scores[run.recipe.name.rpartition(SEED)[0] or run.recipe.name].append(row.score)
+    return [
+        f"{name}: {mean(found):.4f} on average over {len(found)} seeds, standard deviation {stdev(found):.4f}"
+        for name, found in scores.items()
+        if len(found) > 1
+    ]
