@@ -306,7 +306,7 @@ def test_a_budget_becomes_steps_that_a_continued_training_keeps(tiny, tmp_path, 
     per_epoch = length["steps_per_epoch"]
     assert result.steps == 22 and result.epochs == 22 / per_epoch and 22 % per_epoch  # the last epoch is cut short
     done = json.loads((tmp_path / "done.json").read_text())
-    assert done["prediction"] == {"oof": len(validation) / 100, "test": (20 - len(validation)) / 100}
+    assert done["prediction"] == {"oof": len(validation) / 100, "robust": 0.0, "test": (20 - len(validation)) / 100}
     with (tmp_path / "history.csv").open() as file:
         history = list(csv.DictReader(file))
     assert int(history[-1]["step"]) == 22 and int(history[-1]["steps"]) == 22 % per_epoch

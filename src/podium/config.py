@@ -114,10 +114,10 @@ class Competition(Settings):
             raise ValueError(
                 "data.train.mask_class: missing; with more than two classes a column must say which class a mask is of"
             )
-        for metric in (self.metric, *self.also):
+        for key, metric in (("metric", self.metric), *(("also", other) for other in self.also)):
             problem = metric_misfit(metric, self.task, self.classes, self.ordinal, self.unscored)
             if problem is not None:
-                raise ValueError(problem)
+                raise ValueError(problem.replace("metric.", f"{key}.", 1))
         named = [str(metric) for metric in (self.metric, *self.also)]
         if len(set(named)) < len(named):
             raise ValueError(f"also: {', '.join(named)}: names one metric twice; leave one out")

@@ -286,7 +286,7 @@ def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row:
     made_of = {
         "test": [Folder(*run.test).file_sum(TEST) for run in runs if run.test is not None],
         "weights": blend.weights,
-        "steps": blend.steps,
+        "steps": list(blend.steps),
         "submission": competition.submission.model_dump(),
     }
     record = read_json(record_path)

@@ -117,13 +117,11 @@ def describe(images: Ragged, targets: Ragged | None, classes: Sequence[str], uns
         tuple(values.result() for values in channels),
         str(images.values.dtype),
         tuple(tuple(images.ids[rows].tolist()) for rows in _equal(digests)),
-        None
-        if targets is None
-        else _targets(targets, classes, unscored, (targets.shapes[:, 1:] == images.shapes[:, 1:]).all()),
+        None if targets is None else _targets(targets, classes, unscored),
     )
 
 
-def _targets(targets: Ragged, classes: Sequence[str], unscored: int | None, masks: bool) -> Targets:
+def _targets(targets: Ragged, classes: Sequence[str], unscored: int | None) -> Targets:
     ids = targets.ids
     counts, digests = np.zeros((len(targets), NO_LABEL + 1), np.int64), [b""] * len(targets)
     for rows, stack in batches(targets):
@@ -144,7 +142,7 @@ def _targets(targets: Ragged, classes: Sequence[str], unscored: int | None, mask
     )
     ignored = int(counts[:, NO_LABEL].sum()) / max(1, int(counts.sum()))
     all_ignored = labelled == 0
-    if not masks:
+    if (targets.shapes[:, 2] == 1).all():  # a column of answers at most
         nothing = SharedMasks(0, 0, ())
         return Targets("labels", shares, ignored, _named(ids, all_ignored), (), (), nothing, nothing)
 
