@@ -114,16 +114,19 @@ def test_what_fits() -> None:
 
 
 def test_settings_survive_being_written_and_read_again() -> None:
-    for given in (
-        {"format": "wide_csv", "id": "ID"},
-        {"format": "label_csv", "id": "ImageId", "label": "Label", "first_id": 1},
-        {"format": "label_csv", "style": "columns"},
-        {"format": "rle_csv", "class": "nucleus", "name": "image_{id}.png"},
-        {"format": "rle_csv", "per": "class"},
-        {"format": "png_zip", "values": {"background": 0, "cell": 255}},
+    for task, given in (
+        ("segmentation", {"format": "wide_csv", "id": "ID"}),
+        ("classification", {"format": "label_csv", "id": "ImageId", "label": "Label", "first_id": 1}),
+        ("multilabel", {"format": "label_csv", "style": "columns"}),
+        ("segmentation", {"format": "rle_csv", "class": "cell", "name": "image_{id}.png"}),
+        ("segmentation", {"format": "rle_csv", "per": "class"}),
+        ("segmentation", {"format": "png_zip", "values": {"background": 0, "cell": 255}}),
     ):
-        whole = BASE.model_copy(update={"submission": settings(**given)})
-        again = Competition.model_validate(BASE.model_dump(mode="json") | {"submission": given}).submission
+        metric = {"name": "mean_iou" if task == "segmentation" else "accuracy"}
+        raw = BASE.model_dump(mode="json") | {"task": task, "metric": metric}
+        whole = Competition.model_validate(raw | {"submission": given})
+        again = Competition.model_validate(whole.model_dump(mode="json")).submission
+        assert whole.submission == settings(**given)
         for dumped in (whole.model_dump(mode="json")["submission"], json.loads(whole.model_dump_json())["submission"]):
             assert settings(**dumped) == whole.submission == again
     assert settings(format="rle_csv", **{"class": "cell"}).model_dump()["class"] == "cell"
