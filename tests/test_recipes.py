@@ -139,10 +139,6 @@ def test_a_sample_gets_a_budget_unless_the_recipe_takes_none(tmp_path: Path) -> 
     assert budget("residual_unet_plateau") is None
 
 
-FROM_ABOVE = ("convnext_base",)
-"""Recipes whose first steps, without weights from ImageNet, lead above chance, from where two epochs do not get down again."""
-
-
 @pytest.mark.parametrize(("recipe", "name"), PAIRS)
 def test_two_epochs_along_the_whole_path(recipe: str, name: str, tmp_path: Path) -> None:
     options = Options(folds=(0,), overrides=("train.epochs=2",), out=tmp_path / "out")
@@ -178,9 +174,6 @@ def test_two_epochs_along_the_whole_path(recipe: str, name: str, tmp_path: Path)
             assert len(image) == len(given.competition.classes)
             np.testing.assert_allclose(image.astype(float).sum(0), 1, atol=5e-3)
 
-    if recipe in FROM_ABOVE:
-        assert float(history[1]["loss"]) < float(history[0]["loss"])
-        return
     trainer, batches = trainer_on(given, plain(given.recipes[0], batch=len(train)), train, 1)
     batch = next(batches)
 
