@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from podium.blend.oof import Oof
 from podium.metrics import Accuracy, MeanError, MeanIoU, RocAuc
 from podium.report import board
+from podium.report.text import print_board
 
 CLASSES = ("nothing", "dust", "rock")
 METRIC = MeanIoU(CLASSES, 0, "keras")
@@ -197,3 +200,16 @@ def test_a_metric_that_is_no_function_of_sums_has_its_row():
     assert set(made.parts) == {"no", "maybe", "yes"} and made.score == made.high == 1
     chosen = board.choice([b, a], metric)
     assert chosen is not None and (chosen.model, chosen.in_sample, chosen.nested) == ("a", 1, 1)
+
+
+@pytest.mark.parametrize(("count", "apart"), [(4, False), (9, True)])
+def test_many_classes_have_a_table_of_their_own(count: int, apart: bool) -> None:
+    parts: dict[str, float | None] = {f"class{k}": k / 10 for k in range(count)}
+    row = board.Row("a", "model", 0.5, 0.4, 0.6, parts, 7)
+    shown = board.Board("c", "d", "m", (0,), 1, (row,), None, {}, {}, (), 1.0, None, None)
+    text = io.StringIO()
+    print_board(shown, Console(file=text, width=160))
+    lines = text.getvalue().splitlines()
+    assert ("Class by class" in text.getvalue()) == apart
+    (line,) = [line for line in lines if "0.3000" in line]
+    assert ("class3" in line) == apart and ("│ a " in line) != apart

@@ -273,6 +273,7 @@ def _finish(
         (time.monotonic() - started) / 60,
         submission,
         upload,
+        tuned=bool(blend.steps),
     )
     write_json(prepared.workspace.runs(prepared.name) / "board.json", asdict(board))
     return board

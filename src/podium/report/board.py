@@ -58,7 +58,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Board:
-    """All that the end of a run says; what ``--json`` prints."""
+    """All that the end of a run says; what ``--json`` prints. tuned: whether anything of the blend was chosen on its scores."""
 
     competition: str
     data: str
@@ -73,6 +73,7 @@ class Board:
     minutes: float
     submission: str | None
     upload: str | None
+    tuned: bool = False
 
 
 def row(

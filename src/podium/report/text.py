@@ -7,7 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from podium.report.board import Board
+from podium.report.board import Board, Row
+
+MOST_COLUMNS = 8
+"""Scores of a row beside its first; with more, the classes get a table of their own."""
 
 
 def print_board(board: Board, console: Console) -> None:
@@ -23,24 +26,27 @@ def print_board(board: Board, console: Console) -> None:
     if corrupted:
         table.add_column("corrupted", justify="right")
     others = list(board.rows[0].also) if board.rows else []
-    for name in (*others, *classes):
+    beside = classes if len(others) + len(classes) <= MOST_COLUMNS else []
+    for name in (*others, *beside):
         table.add_column(name, justify="right")
     table.add_column("epochs", justify="right")
     table.add_column("minutes", justify="right")
     for row in board.rows:
         style = "bold" if row.kind == "blend" else None
         values = [_number(row.corrupted)] if corrupted else []
-        values += [_number(row.also[name]) for name in others] + [_number(row.parts[name]) for name in classes]
+        values += [_number(row.also[name]) for name in others] + [_number(row.parts[name]) for name in beside]
         spent = [f"{row.epochs:.1f}" if row.epochs else "", f"{row.minutes:.1f}" if row.minutes else ""]
         score = f"{row.score:.4f}" + (f" ± {row.std:.4f}" if row.std is not None else "")
-        name = row.name if row.weights in ("", "ema") else f"{row.name} ({row.weights} weights)"
-        table.add_row(name, score, f"{row.low:.3f}–{row.high:.3f}", *values, *spent, style=style)
+        table.add_row(_called(row), score, f"{row.low:.3f}–{row.high:.3f}", *values, *spent, style=style)
     console.print(table)
+    if len(beside) < len(classes):
+        each: list[list[Any]] = [[name, *(row.parts[name] for row in board.rows)] for name in classes]
+        print_table("Class by class", ["", *map(_called, board.rows)], each, console)
     if board.choice is not None:
         best = board.choice
         console.print(
             f"Best single model by {_scores(best.by)}: {best.model} {best.in_sample:.4f}; the same choice made anew on the other "
-            f"folds scores {best.nested:.4f}. The blend above has equal weights: nothing about it was tuned."
+            f"folds scores {best.nested:.4f}. The blend above has equal weights{'' if board.tuned else ': nothing about it was tuned'}."
         )
     console.print(
         "The score is of single-fold models on images they have not seen. The submission averages the folds, which usually "
@@ -74,8 +80,12 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]], console: 
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right")
     for row in rows:
-        table.add_row(*(_number(value) if isinstance(value, float) else str(value) for value in row))
+        table.add_row(*(_number(value) if value is None or isinstance(value, float) else str(value) for value in row))
     console.print(table)
+
+
+def _called(row: Row) -> str:
+    return row.name if row.weights in ("", "ema") else f"{row.name} ({row.weights} weights)"
 
 
 def _scores(by: str) -> str:
