@@ -187,7 +187,7 @@ def test_threads_and_blocks_change_nothing(
     monkeypatch.setattr(copies, "BLOCK_BYTES", 3000)
     monkeypatch.setattr(copies, "cores", lambda: 3)
     said: list[str] = []
-    monkeypatch.setattr(copies, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr("podium.data.chunk.LINE_SECONDS", 0.0)
     same(made[2], open_or_make(tmp_path, part, SETTINGS, True, said.append))
     assert len(said) > 3 and said[0].startswith("corrupting: copies of ") and said[0].endswith(" of 12 images")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from podium.config_validation import KINDS, Corruptions
 from podium.cores import cores
 from podium.corruptions.draw import chosen, draw
 from podium.data.cache import READ_BACK_BYTES, Recipe, cached, open_cached
-from podium.data.chunk import Bad, Chunk, Progress
+from podium.data.chunk import Bad, Chunk, Progress, lines
 from podium.data.part import Part
 from podium.data.ragged import Ragged
 from podium.errors import UserError
@@ -33,7 +32,6 @@ VERSION = 1
 TABLE = "corruptions.csv"
 COLUMNS = ["id", "image", "copy", "kind", "strength"]
 BLOCK_BYTES = 64 << 20
-LINE_SECONDS = 3.0
 Say = Callable[[str], None]
 
 
@@ -138,7 +136,7 @@ def make(order: Order, say: Say) -> None:
     kinds, strengths = draw(part.images.ids[rows], order.settings.fitting(part.channels), order.settings)
     recipe = Recipe(
         part.images.values.dtype,
-        lambda: _chunks(part, order, rows, kinds, strengths, _lines(say)),
+        lambda: _chunks(part, order, rows, kinds, strengths, lines("corrupting: copies of", say)),
         None,
         Bad(),
         source_id=order.source,
@@ -238,16 +236,3 @@ def _read_table(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read back ({error}); delete its folder and run the command again") from None
     return names, images, kinds, numbers
-
-
-def _lines(say: Say) -> Progress:
-    """Progress as a line of text every few seconds; what is quick says nothing."""
-    last = time.monotonic()
-
-    def progress(done: int, of: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= LINE_SECONDS and done < of:
-            last = time.monotonic()
-            say(f"corrupting: copies of {done} of {of} images")
-
-    return progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,20 @@ class Bad:
 Progress = Callable[[int, int], None]
 """Told how many rows of how many are decoded."""
 Chunks = Iterator[Chunk]
+LINE_SECONDS = 3.0
+
+
+def lines(what: str, say: Callable[[str], None]) -> Progress:
+    """Progress as lines of text, one every few seconds; what is quick says nothing."""
+    last = time.monotonic()
+
+    def progress(done: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_SECONDS and done < of:
+            last = time.monotonic()
+            say(f"{what} {done} of {of} images")
+
+    return progress
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from podium.config import Competition
 from podium.config_preprocess import image_steps
 from podium.cores import cores
 from podium.data.cache import UINT8, Recipe, cached
-from podium.data.chunk import PIXELS, Bad, Chunk, Progress, Reading
+from podium.data.chunk import PIXELS, Bad, Chunk, Reading, lines
 from podium.data.part import Dataset, Part
 from podium.errors import UserError
 from podium.store import canonical, read_json, sha256_of, write_json
@@ -30,7 +29,6 @@ VERSION = 2
 """Raised by hand when the same files would be read differently; part of ``source_id``."""
 HASH_BYTES = 256 << 20
 """Files up to this size in all are hashed at every start; larger ones again only when a size or a time has changed."""
-LINE_SECONDS = 3.0
 Say = Callable[[str], None]
 
 
@@ -64,7 +62,7 @@ def open_dataset(
         competition.task,
         competition.first_id,
         bad,
-        _lines("decoding", say),
+        lines("decoding:", say),
     )
     groups = competition.data.groups
     joined: Callable[[list[str]], list[str]] | None = None
@@ -160,7 +158,7 @@ def _preprocessed(competition: Competition, source: Dataset, cache: Path, say: S
         return source
     how = {"steps": [step.model_dump(mode="json") for step in steps], "version": preprocess.PREPROCESS_VERSION}
     identity = hashlib.sha256(canonical([source.source_id, how]).encode()).hexdigest()[:16]
-    progress = _lines("preprocessing", say)
+    progress = lines("preprocessing:", say)
 
     def chunks(part: Part) -> Iterator[Chunk]:
         block = 64 * cores()
@@ -184,16 +182,3 @@ def _preprocessed(competition: Competition, source: Dataset, cache: Path, say: S
         targets=source.train.targets.values.dtype if source.train.targets is not None else UINT8,
     )
     return cached(cache, identity, recipe, say)
-
-
-def _lines(what: str, say: Say) -> Progress:
-    """Progress as lines of text, one every few seconds; what is quick says nothing."""
-    last = time.monotonic()
-
-    def progress(done: int, of: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= LINE_SECONDS and done < of:
-            last = time.monotonic()
-            say(f"{what}: {done} of {of} images")
-
-    return progress
