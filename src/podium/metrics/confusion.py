@@ -12,29 +12,17 @@ from typing import Literal
 import numpy as np
 
 from podium.metrics.base import Additive, known_parts, mean_of, quotient
-from podium.metrics.counts import confusion
+from podium.metrics.counts import FromConfusion
 
 
 @dataclass(frozen=True)
-class Accuracy(Additive):
+class Accuracy(FromConfusion, Additive):
     """Share of the labelled items whose class is the right one; of a class, its recall. Higher is better.
 
     ``sklearn.metrics.accuracy_score``. A class that does not occur has no recall; with nothing labelled the score is 0.
     """
 
     classes: tuple[str, ...]
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return self.classes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self.classes), len(self.classes)
-
-    def stats(self, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
-        """As ``counts.confusion``."""
-        return confusion(truth, output, len(self.classes))
 
     def values(self, sums: np.ndarray) -> np.ndarray:
         return quotient(np.trace(sums, axis1=1, axis2=2), sums.sum(axis=(1, 2)))
@@ -44,7 +32,7 @@ class Accuracy(Additive):
 
 
 @dataclass(frozen=True)
-class BalancedAccuracy(Additive):
+class BalancedAccuracy(FromConfusion, Additive):
     """Mean over the classes of their recall, so that each counts as much as any other. Higher is better.
 
     ``sklearn.metrics.balanced_accuracy_score``. A class that does not occur is left out of the mean, and what is
@@ -52,18 +40,6 @@ class BalancedAccuracy(Additive):
     """
 
     classes: tuple[str, ...]
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return self.classes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self.classes), len(self.classes)
-
-    def stats(self, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
-        """As ``counts.confusion``."""
-        return confusion(truth, output, len(self.classes))
 
     def values(self, sums: np.ndarray) -> np.ndarray:
         return mean_of(*_recalls(sums))
@@ -73,7 +49,7 @@ class BalancedAccuracy(Additive):
 
 
 @dataclass(frozen=True)
-class MacroF1(Additive):
+class MacroF1(FromConfusion, Additive):
     """Mean over the classes of F1, the harmonic mean of precision and recall. Higher is better.
 
     ``sklearn.metrics.f1_score(average="macro")``. A class that occurs neither in truth nor in prediction is left out of
@@ -81,18 +57,6 @@ class MacroF1(Additive):
     """
 
     classes: tuple[str, ...]
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return self.classes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self.classes), len(self.classes)
-
-    def stats(self, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
-        """As ``counts.confusion``."""
-        return confusion(truth, output, len(self.classes))
 
     def values(self, sums: np.ndarray) -> np.ndarray:
         return mean_of(*self._f1(sums))
@@ -107,7 +71,7 @@ class MacroF1(Additive):
 
 
 @dataclass(frozen=True)
-class Kappa(Additive):
+class Kappa(FromConfusion, Additive):
     """Agreement beyond chance (Cohen 1960, 1968); of a class, its recall. Higher is better: 1 is perfect, 0 is chance.
 
     ``sklearn.metrics.cohen_kappa_score(labels=range(C))``: 1 - sum(w * seen) / sum(w * expected), where expected has the
@@ -118,18 +82,6 @@ class Kappa(Additive):
 
     classes: tuple[str, ...]
     weights: Literal["quadratic", "linear", "none"] = "quadratic"
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return self.classes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self.classes), len(self.classes)
-
-    def stats(self, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
-        """As ``counts.confusion``."""
-        return confusion(truth, output, len(self.classes))
 
     def values(self, sums: np.ndarray) -> np.ndarray:
         matrix = np.asarray(sums, np.float64)

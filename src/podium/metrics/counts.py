@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from podium.data.chunk import NO_LABEL
@@ -39,6 +41,29 @@ def confusion(truth: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray
     if matrices[:, -1].any():
         raise ValueError(f"truth holds values that are neither a class (0..{classes - 1}) nor {NO_LABEL}")
     return matrices[:, :classes].copy()
+
+
+class Classes(Protocol):
+    """What knows the names of its classes."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+
+class FromConfusion:
+    """What metrics share whose statistics are one confusion matrix per image, int64 (N, C, C), [truth, predicted]."""
+
+    @property
+    def parts(self: Classes) -> tuple[str, ...]:
+        return self.classes
+
+    @property
+    def shape(self: Classes) -> tuple[int, ...]:
+        return len(self.classes), len(self.classes)
+
+    def stats(self: Classes, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
+        """As ``confusion``."""
+        return confusion(truth, output, len(self.classes))
 
 
 def answers(truth: np.ndarray, labels: np.ndarray, questions: int) -> np.ndarray:

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from podium.metrics.base import Additive, known_parts, mean_of, quotient
-from podium.metrics.counts import confusion
+from podium.metrics.counts import FromConfusion, confusion
 from podium.metrics.regions import Of, Regions, regions
 
 
 @dataclass(frozen=True)
-class MeanIoU(Additive):
+class MeanIoU(FromConfusion, Additive):
     """Mean intersection over union of ONE confusion matrix over all images. Higher is better.
 
     classes: their names, that of the unscored one included. unscored: index of the class that is not scored, or None.
@@ -32,18 +32,6 @@ class MeanIoU(Additive):
     classes: tuple[str, ...]
     unscored: int | None
     convention: Literal["keras", "foreground", "masked"]
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return self.classes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self.classes), len(self.classes)
-
-    def stats(self, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
-        """As ``counts.confusion``."""
-        return confusion(truth, output, len(self.classes))
 
     def values(self, sums: np.ndarray) -> np.ndarray:
         iou, used = self._iou(sums)
