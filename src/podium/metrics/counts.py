@@ -76,3 +76,26 @@ def answers(truth: np.ndarray, labels: np.ndarray, questions: int) -> np.ndarray
     if truth.shape != labels.shape:
         raise ValueError(f"truth {truth.shape} and labels {labels.shape} must be of one shape")
     return confusion(truth.reshape(-1, 1, 1), labels.reshape(-1, 1, 1), 2).reshape(-1, questions, 2, 2)
+
+
+class Questions(Protocol):
+    """What knows the names of its questions."""
+
+    @property
+    def questions(self) -> tuple[str, ...]: ...
+
+
+class FromAnswers:
+    """What metrics share whose statistics are a matrix per question and image, int64 (N, K, 2, 2), [truth, answer]."""
+
+    @property
+    def parts(self: Questions) -> tuple[str, ...]:
+        return self.questions
+
+    @property
+    def shape(self: Questions) -> tuple[int, ...]:
+        return len(self.questions), 2, 2
+
+    def stats(self: Questions, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
+        """As ``answers``."""
+        return answers(truth, output, len(self.questions))

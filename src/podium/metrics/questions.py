@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.metrics.base import Additive, known_parts, mean_of, quotient
-from podium.metrics.counts import answers
+from podium.metrics.counts import FromAnswers, answers
 
 
 @dataclass(frozen=True)
-class AnswerAccuracy(Additive):
+class AnswerAccuracy(FromAnswers, Additive):
     """Share of all single answers that are right; of a question, of its own. Higher is better.
 
     One minus ``sklearn.metrics.hamming_loss``. Statistics are int64 (N, K, 2, 2). A question without a known answer has
@@ -19,18 +19,6 @@ class AnswerAccuracy(Additive):
     """
 
     questions: tuple[str, ...]
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return self.questions
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self.questions), 2, 2
-
-    def stats(self, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
-        """As ``counts.answers``."""
-        return answers(truth, output, len(self.questions))
 
     def values(self, sums: np.ndarray) -> np.ndarray:
         return quotient(np.trace(sums, axis1=-2, axis2=-1).sum(axis=-1), sums.sum(axis=(-3, -2, -1)))
@@ -73,7 +61,7 @@ class ExactAccuracy(Additive):
 
 
 @dataclass(frozen=True)
-class AnswerF1(Additive):
+class AnswerF1(FromAnswers, Additive):
     """Mean over the questions of the F1 of "yes". Higher is better.
 
     ``sklearn.metrics.f1_score(average="macro")`` of a table of labels. Statistics are int64 (N, K, 2, 2). A question whose
@@ -82,18 +70,6 @@ class AnswerF1(Additive):
     """
 
     questions: tuple[str, ...]
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return self.questions
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self.questions), 2, 2
-
-    def stats(self, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
-        """As ``counts.answers``."""
-        return answers(truth, output, len(self.questions))
 
     def values(self, sums: np.ndarray) -> np.ndarray:
         return mean_of(*self._f1(sums))
