@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +10,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from podium.errors import UserError, did_you_mean
+from podium.cli_options import (
+    Budget,
+    Compile,
+    Data,
+    Device,
+    DryRun,
+    FoldList,
+    From,
+    Json,
+    Models,
+    Name,
+    Out,
+    Overlays,
+    Precision,
+    Sample,
+    Seed,
+    Seeds,
+    Set,
+    SkipBad,
+    Threads,
+    WithObjects,
+    Workers,
+    options_of,
+)
+from podium.cli_output import messages, print_json, results, say
+from podium.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from podium.prepare import Options
 
 app = typer.Typer(
@@ -26,58 +47,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="podium: from an image competition's raw file to a checked submission, with a score that can be believed.",
 )
-
-# typer reads these at run time, so they are written for every Python that podium supports
-Name = Annotated[str, typer.Argument(metavar="COMPETITION", help="A file of configs/competitions, for example mars.")]
-Models = Annotated[
-    str | None,
-    typer.Option("--models", metavar="A,B", help="Recipes of configs/models; default: the competition's."),
-]
-FoldList = Annotated[Optional[str], typer.Option("--folds", metavar="0,1", help="Only these folds; default: all.")]  # noqa: UP045
-Budget = Annotated[
-    str | None,
-    typer.Option("--budget", metavar="30m", help="Time for the WHOLE run; default: the recipes' epochs."),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the training; the folds have their own.")]
-Seeds = Annotated[
-    int, typer.Option("--seeds", min=1, help="Train every recipe so many times, from --seed on; all are blended.")
-]
-WithObjects = Annotated[
-    bool, typer.Option("--objects", help="Also a table of the objects in the test masks, counts and overlays.")
-]
-Overlays = Annotated[
-    int | None,
-    typer.Option("--overlays", min=0, metavar="N", help="With --objects: draw the first N images; default: all."),
-]
-Data = Annotated[Optional[Path], typer.Option("--data", metavar="DIR", help="Where the competition's file lies.")]  # noqa: UP045
-Sample = Annotated[bool, typer.Option("--sample", help="Use the built-in sample, whatever data there is.")]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out images that cannot be used, and list them, instead of stopping.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.epochs=5; repeatable."),
-]
-Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="Folder for runs/, folds/ and submissions/.")]  # noqa: UP045
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
-From = Annotated[
-    str,
-    typer.Option(
-        "--source", help="Training images: auto, resident (on the device) or streamed (read as they are drawn)."
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option("--threads", min=1, help="Threads per worker; default: the cores, shared by the workers."),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, help="Worker processes that train side by side; default: what is fastest."),
-]
-Compile = Annotated[str, typer.Option("--compile", help="torch.compile: auto (where it pays), on or off.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
 
 
 @app.callback()
@@ -109,7 +78,7 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
         dry_run: DryRun = False,
         as_json: Json = False,
     ) -> None:
-        options = _options(
+        options = options_of(
             models,
             folds,
             budget,
@@ -144,7 +113,7 @@ def _and_objects(work: Callable[..., None]) -> Callable[..., None]:
 
             found = report_objects(name, given["out"], overlays)
             if not given["as_json"]:
-                _results().print(found.sentence(), markup=False, highlight=False, soft_wrap=True)
+                results().print(found.sentence(), markup=False, highlight=False, soft_wrap=True)
 
     given, more = (inspect.signature(function).parameters for function in (work, verb))
     first, *others = given.values()
@@ -181,7 +150,7 @@ def fold(
     from podium.report.text import print_table
 
     options = Options(data=data, sample=sample, overrides=tuple(override or ()), skip_bad=skip_bad, out=out)
-    prepared = prepare(name, options, _say())
+    prepared = prepare(name, options, say())
     folds, targets = prepared.folds, prepared.dataset.train.targets
     assert targets is not None
     of_classes, classes = kinds(targets, prepared.competition)
@@ -190,7 +159,7 @@ def fold(
     for reason in map(in_short, folds.reasons[~folds.kept].tolist()):
         reasons[reason] = reasons.get(reason, 0) + 1
     if as_json:
-        _print_json({"file": str(prepared.folds_path), "dropped": reasons, "folds": rows, "classes": classes})
+        print_json({"file": str(prepared.folds_path), "dropped": reasons, "folds": rows, "classes": classes})
         return
     masks, repeats = prepared.competition.masks, folds.repeats
     lines = []
@@ -203,10 +172,10 @@ def fold(
         str(prepared.folds_path),
         ["fold", "images", "groups", *(f"{c}{unit}" for c in classes)],
         lines,
-        _results(),
+        results(),
     )
     for reason, count in reasons.items():
-        _results().print(f"dropped: {count} images: {reason}", highlight=False)
+        results().print(f"dropped: {count} images: {reason}", highlight=False)
 
 
 @app.command(
@@ -236,17 +205,17 @@ def audit(
         from podium.audit.label_report import audit_labels
         from podium.audit.page import print_labels
 
-        ranked = audit_labels(name, options, _say())
-        _print_json(ranked) if as_json else print_labels(ranked, _results())
+        ranked = audit_labels(name, options, say())
+        print_json(ranked) if as_json else print_labels(ranked, results())
         return
     from podium.audit.page import print_report
     from podium.audit.report import audit as search
 
     workspace, competition = read_competition(name, options)
-    origin, opened = open_data(workspace, competition, options, _say())
+    origin, opened = open_data(workspace, competition, options, say())
     folder = workspace.audit(origin.name)
-    report = search(competition, origin.sentence(), opened.source, folder, _say(), thorough)
-    _print_json(report) if as_json else print_report(report, folder, _results())
+    report = search(competition, origin.sentence(), opened.source, folder, say(), thorough)
+    print_json(report) if as_json else print_report(report, folder, results())
 
 
 @app.command(help="Check a submission file, also one made elsewhere, against what the competition asks for.")
@@ -263,7 +232,7 @@ def check(
 
     options = Options(data=data, sample=sample, out=out)
     workspace, competition = read_competition(name, options)
-    _, opened = open_data(workspace, competition, options, _say())
+    _, opened = open_data(workspace, competition, options, say())
     test = opened.dataset.test
     if competition.submission is None or test is None:
         lacking = "submission" if competition.submission is None else "data.test"
@@ -272,14 +241,14 @@ def check(
         )
     report = check_file(file, competition, test.images.ids, test.images.shapes)
     if as_json:
-        _print_json({"file": str(file), "valid": not report.errors, "report": report})
+        print_json({"file": str(file), "valid": not report.errors, "report": report})
     else:
         for text in report.errors:
-            _results().print(f"error: {text}", style="red", markup=False)
+            results().print(f"error: {text}", style="red", markup=False)
         for text in report.warnings:
-            _results().print(f"warning: {text}", style="yellow", markup=False)
+            results().print(f"warning: {text}", style="yellow", markup=False)
         verdict = "would be refused" if report.errors else "is in order"
-        _results().print(f"{file}: {report.rows} rows; {verdict}", markup=False, soft_wrap=True)
+        results().print(f"{file}: {report.rows} rows; {verdict}", markup=False, soft_wrap=True)
     if report.errors:
         raise typer.Exit(2)
 
@@ -292,11 +261,11 @@ def board(name: Name, out: Out = None, as_json: Json = False) -> None:
 
     raw = last_board(name, out)
     if as_json:
-        _print_json(raw)
+        print_json(raw)
         return
     rows = tuple(Row(**row) for row in raw["rows"])
     choice = Choice(**raw["choice"]) if raw["choice"] else None
-    print_board(Board(**(raw | {"rows": rows, "choice": choice, "folds": tuple(raw["folds"])})), _results())
+    print_board(Board(**(raw | {"rows": rows, "choice": choice, "folds": tuple(raw["folds"])})), results())
 
 
 @app.command(help="Run the benchmarks that fit this machine, each with its control, and sum up what they measured.")
@@ -311,9 +280,9 @@ def bench(
 
     from podium.benches import run
 
-    results = run(tuple(names or ()), out, quick, data, _say() if as_json else print)
+    results = run(tuple(names or ()), out, quick, data, say() if as_json else print)
     if as_json:
-        _print_json([asdict(result) for result in results])
+        print_json([asdict(result) for result in results])
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
 
@@ -336,13 +305,13 @@ def _run(name: str, options: Options, until: str, go_on: bool, dry_run: bool, as
 
     if go_on and not options.asks:
         options = pipeline.last_options(name, options)
-    done = pipeline.run(name, options, until, _messages(), dry_run)
+    done = pipeline.run(name, options, until, messages(), dry_run)
     if dry_run:
         _print_plan(done.plan, as_json)
     elif done.board is not None:
-        _print_json(done.board) if as_json else print_board(done.board, _results())
+        print_json(done.board) if as_json else print_board(done.board, results())
     elif as_json:
-        _print_json({"failures": done.failures})
+        print_json({"failures": done.failures})
     if done.failures:
         jobs_of: dict[str, list[str]] = {}
         for job, error in done.failures.items():
@@ -357,7 +326,7 @@ def _print_plan(plan: Any, as_json: bool) -> None:
     from podium.report.text import print_table
 
     if as_json:
-        _print_json(plan)
+        print_json(plan)
         return
     rows = [
         [
@@ -368,110 +337,14 @@ def _print_plan(plan: Any, as_json: bool) -> None:
         ]
         for job in plan.jobs
     ]
-    print_table(f"Plan for {plan.site.name}", ["job", "kind", "state", "seconds"], rows, _results())
+    print_table(f"Plan for {plan.site.name}", ["job", "kind", "state", "seconds"], rows, results())
     side = f"{plan.workers} workers side by side; " if plan.workers > 1 else ""
     needs = f"{side}needs about {sum(plan.disk.values()) / 1e9:.1f} GB of disk and {plan.memory_bytes / 1e9:.1f} GB of memory"
-    _results().print(
+    results().print(
         needs if plan.budget is None else f"{needs}; takes about {plan.budget / 60:.0f} minutes", highlight=False
     )
     for note in plan.notes:
-        _results().print(f"note: {note}", markup=False, highlight=False)
-
-
-def _options(
-    models: str | None,
-    folds: str | None,
-    budget: str | None,
-    seed: int,
-    seeds: int,
-    data: Path | None,
-    sample: bool,
-    skip_bad: bool,
-    override: list[str] | None,
-    out: Path | None,
-    device: str,
-    precision: str,
-    source: str,
-    threads: int | None,
-    workers: int | None,
-    compile: str,
-) -> Options:
-    from podium.prepare import Options
-
-    if precision not in ("auto", "fp32", "bf16", "fp16"):
-        raise UserError(f"--precision {precision}: not a precision; allowed: auto, fp32, bf16, fp16")
-    if source not in ("auto", "resident", "streamed"):
-        raise UserError(f"--source {source}: not a source; {did_you_mean(source, ('auto', 'resident', 'streamed'))}")
-    if compile not in ("auto", "on", "off"):
-        raise UserError(
-            f"--compile {compile}: neither auto, on nor off; {did_you_mean(compile, ('auto', 'on', 'off'))}"
-        )
-    names = tuple(part.strip() for part in models.split(",") if part.strip()) if models else ()
-    try:
-        numbers = tuple(sorted({int(part) for part in folds.split(",")})) if folds else ()
-    except ValueError:
-        raise UserError(f"--folds {folds}: not a list of numbers; write for example --folds 0,1") from None
-    return Options(
-        names,
-        numbers,
-        seconds_of(budget) if budget else None,
-        seed,
-        data,
-        sample,
-        tuple(override or ()),
-        skip_bad,
-        out,
-        device,
-        precision,
-        source,
-        threads,
-        workers,
-        compile,
-        seeds,
-    )
-
-
-def seconds_of(text: str) -> float:
-    """Seconds of a time like ``90s``, ``30m``, ``1h30m``."""
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
-    if not found or not any(found.groups()):
-        raise UserError(f"--budget {text}: not a time; write for example 30m, 1h30m or 90s")
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    total = hours * 3600 + minutes * 60 + seconds
-    if total <= 0:
-        raise UserError(f"--budget {text}: must be longer than nothing")
-    return total
-
-
-def _messages() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-def _say() -> Callable[[str], None]:
-    console = _messages()
-    return lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _results() -> Console:
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
-
-
-def _print_json(value: Any) -> None:
-    from dataclasses import asdict, is_dataclass
-
-    def plain(item: Any) -> Any:
-        if is_dataclass(item) and not isinstance(item, type):
-            return asdict(item)
-        if hasattr(item, "model_dump"):
-            return item.model_dump(mode="json")
-        return str(item)
-
-    print(json.dumps(value, default=plain))
+        results().print(f"note: {note}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

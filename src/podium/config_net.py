@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,7 +21,7 @@ OWN_NETS: Mapping[str, Mapping[str, Any]] = {
     "gated_unet": _UNET | {"deep": 2},
     "transformer_unet": _UNET | {"depth": 4, "heads": 4},
     "small_object_unet": _UNET | {"widths": (24, 48), "dilations": (1, 2, 4, 8)},
-    "small_cnn": {"widths": WIDTHS, "dropout": 0.0},
+    "small_cnn": {"widths": WIDTHS, "dropout": 0.0, "stem": 1},
     "cnn5": {"widths": (32, 32, 64, 64, 128), "dropout": 0.25, "hidden": 128},
 }
 """Our own nets with the options that each has, and what these are where a recipe does not say."""
@@ -40,7 +40,8 @@ class NetSettings(Settings):
     labels ``small_cnn``, ``cnn5`` or ``timm``. Each takes the options that it has, and no others (``OWN_NETS``):
     widths: channels per level from full resolution down. dropout: of ours, and of timm's heads. deep: how many of the
     decoder's levels below full resolution answer too in training, weighed by ``loss.deep``. depth, heads: of transformer
-    blocks. dilations: of the blocks at the last level. hidden: width of the first dense layer.
+    blocks. dilations: of the blocks at the last level. hidden: width of the first dense layer. stem: by how much the first
+    convolution lowers the resolution, 1, 2 or 4.
     encoder: of smp's architectures, and which model of timm.
     pretrained: ``never``; ``if_available``: the hub's weights, from scratch where they cannot be had; ``required``; or a
     file of weights, whose path counts from the project's folder. checksum: SHA-256 of that file; found by itself, and
@@ -55,6 +56,7 @@ class NetSettings(Settings):
     heads: PositiveInt | None = None
     dilations: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
     hidden: PositiveInt | None = None
+    stem: Literal[1, 2, 4] | None = None
     encoder: str | None = None
     pretrained: str = "never"
     checksum: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None

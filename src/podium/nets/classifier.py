@@ -50,14 +50,25 @@ class Scaled(nn.Module):
 class SmallCNN(nn.Module):
     """Residual blocks (He et al. 2016, arXiv:1512.03385), halving the resolution from one width to the next.
 
-    widths: channels per level, the first at full resolution. The mean over what is left of the image feeds one linear
-    layer, with dropout before it. (N, channels, H, W) → logits (N, classes).
+    stem: stride of a first convolution of twice that size; 1: there is none, and the first block sees the image itself.
+    widths: channels per level, the first at the resolution that the stem leaves. The mean over what is left of the image
+    feeds one linear layer, with dropout before it. (N, channels, H, W) → logits (N, classes).
     """
 
-    def __init__(self, channels: int, classes: int, widths: Sequence[int], dropout: float = 0.0) -> None:
+    def __init__(
+        self, channels: int, classes: int, widths: Sequence[int], dropout: float = 0.0, stem: int = 1
+    ) -> None:
         super().__init__()
+        first: list[nn.Module] = []
+        if stem > 1:
+            first = [
+                nn.Conv2d(channels, widths[0], 2 * stem, stem, stem // 2, bias=False),
+                nn.BatchNorm2d(widths[0]),
+                nn.ReLU(inplace=True),
+            ]
         self.blocks = nn.Sequential(
-            ResidualBlock(channels, widths[0]),
+            *first,
+            ResidualBlock(widths[0] if first else channels, widths[0]),
             *(ResidualBlock(a, b, 2) for a, b in pairwise(widths)),
             ResidualBlock(widths[-1], widths[-1]),
         )

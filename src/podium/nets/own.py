@@ -21,7 +21,7 @@ def build(settings: NetSettings, channels: int, outputs: int) -> tuple[nn.Module
         return unet, unet.stride
     if settings.name == "small_cnn":
         # its blocks halve by two ways that must agree on odd sizes
-        return SmallCNN(channels, outputs, **options), 2 ** (len(options["widths"]) - 1)
+        return SmallCNN(channels, outputs, **options), options["stem"] * 2 ** (len(options["widths"]) - 1)
     if settings.name == "cnn5":
         return CNN5(channels, outputs, **options), 1
     net = getattr(unets, settings.name)(channels, outputs, **options)
