@@ -18,7 +18,7 @@ from podium.store import write_atomically
 
 def load_competition(path: Path, overrides: Sequence[str] = ()) -> Competition:
     """Read a competition's YAML; ``overrides`` are ``key.key=value`` texts."""
-    return _validate(Competition, _override(read_yaml(path), overrides), path)
+    return validate(Competition, _override(read_yaml(path), overrides), path)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -29,7 +29,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     raw = {"name": path.stem} | _with_defaults(path, ())
     if raw["name"] != path.stem:
         raise UserError(f"{path}: key 'name': a recipe is called as its file, '{path.stem}'; remove the key")
-    return _validate(Recipe, _override(raw, overrides), path)
+    return validate(Recipe, _override(raw, overrides), path)
+
+
+def override_recipe(recipe: Recipe, overrides: Sequence[str], where: Path | str) -> Recipe:
+    """``recipe`` with other values, texts as ``--set`` takes them; where: what an error begins with."""
+    return validate(Recipe, _override(recipe.model_dump(mode="json", exclude_unset=True), overrides), where)
 
 
 def _with_defaults(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
@@ -126,11 +131,16 @@ def _names(folder: Path) -> list[str]:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over``; what goes by another name, a net or a schedule, shares none of its options."""
+    """``base`` with the values of ``over``; what goes by another name, a net or a schedule, shares none of its options.
+
+    A list's entries go by their places: ``mix.0.p``.
+    """
     merged = dict(base)
     for key, value in over.items():
         theirs = merged.get(key)
-        if (
+        if isinstance(theirs, list) and isinstance(value, dict) and value and all(map(str.isdecimal, value)):
+            merged[key] = _merge_entries(key, theirs, value)
+        elif (
             isinstance(value, dict)
             and isinstance(theirs, dict)
             and value.get("name", theirs.get("name")) == theirs.get("name")
@@ -138,6 +148,21 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             merged[key] = _merge(theirs, value)
         else:
             merged[key] = value
+    return merged
+
+
+def _merge_entries(key: str, entries: list[Any], over: dict[str, Any]) -> list[Any]:
+    merged = list(entries)
+    for place, value in over.items():
+        if int(place) >= len(merged):
+            raise UserError(
+                f"key '{key}.{place}': the list has {len(merged)} entries, counted from 0; correct the number"
+            )
+        theirs = merged[int(place)]
+        if isinstance(value, dict) and isinstance(theirs, str):  # a name alone is an entry without options
+            theirs = {"name": theirs}
+        both = isinstance(value, dict) and isinstance(theirs, dict)
+        merged[int(place)] = _merge({"": theirs}, {"": value})[""] if both else value
     return merged
 
 
@@ -160,12 +185,13 @@ def _override(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
 Model = TypeVar("Model", bound=Settings)
 
 
-def _validate(model: type[Model], raw: dict[str, Any], path: Path) -> Model:
+def validate(model: type[Model], raw: dict[str, Any], where: Path | str) -> Model:
+    """Settings from what a file says, or the first problem as one sentence that begins with ``where``."""
     try:
         # strict, so that "5" or true is no number; by way of JSON, whose lists may become tuples all the same
         return model.model_validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(model, error)}") from None
+        raise UserError(f"{where}: {_explain(model, error)}") from None
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
