@@ -35,6 +35,7 @@ from podium.cli_options import (
     options_of,
 )
 from podium.cli_output import messages, print_json, results, say
+from podium.cli_tune import HELP, tune
 from podium.errors import UserError
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ for _verb, _until, _go_on, _help in (
 ):
     _works = _work(_until, _go_on)
     app.command(_verb, help=_help)(_and_objects(_works) if _verb == "predict" else _works)
+
+
+app.command(help=HELP)(tune)
 
 
 @app.command(help="Make the fold file and show how alike the folds are.")

@@ -34,6 +34,8 @@ from podium.training.trainer import Trainer
 NORM_BATCHES = 20
 """Batches over which batch norm is measured for averaged weights."""
 Emit = Callable[[dict[str, Any]], None]
+Watch = Callable[[int, Trainer], None]
+"""Told of every epoch that has ended, counted from 1, and of the net as it is then."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,14 @@ def train_fold(
     test_images: int = 0,
     emit: Emit = lambda event: None,
     corrupted_images: int = 0,
+    watch: Watch | None = None,
 ) -> FoldResult:
     """Train one recipe on the rows outside ``fold`` and leave its weights, history and state in ``folder``.
 
     seconds: time for everything this fold costs, its predictions included; the number of steps follows from a short
     probe. None: the recipe's epochs count. fit: how images come to the net's size. test_images,
     corrupted_images: how many this fold's net will predict afterwards, beside its own fold.
+    watch: called after each epoch and before its checkpoint; what it raises ends the training there, unfinished.
     A folder with a checkpoint is continued; a finished one returns at once.
     """
     done = folder.done
@@ -136,6 +140,8 @@ def train_fold(
             best = _score(trainer, inner, history, best)
         left = (length.steps - history[-1]["step"]) * history[-1]["seconds"] / history[-1]["steps"]
         emit({"event": "epoch", "epoch": epoch + 1, "epochs": length.epochs, "loss": history[-1]["loss"], "left": left})
+        if watch is not None:
+            watch(epoch + 1, trainer)
         if epoch + 1 < length.epochs and checkpoints.due():
             checkpoints.write({"trainer": trainer.state(), "history": history, "best": best, "net": begun})
 
