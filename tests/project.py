@@ -36,6 +36,7 @@ metric: {name: mean_iou, convention: keras}
 rules: {pretrained: forbidden}
 folds: {count: 3, seed: 0}
 submission: {format: wide_csv}
+blend: {method: uniform, mean: arithmetic, decode: false}
 models: [small]
 """
 

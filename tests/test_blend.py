@@ -1,4 +1,4 @@
-"""Out-of-fold predictions put together by id, and the uniform blend scored on them."""
+"""Out-of-fold predictions put together by id, and blends of them on disk."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import pytest
 
 from conftest import Tiny
 from podium import metrics
-from podium.blend import uniform
+from podium.blend import make as making
+from podium.blend.make import Blend, make
+from podium.blend.members import Member, labels_of_test
 from podium.blend.oof import Oof, gather, layout, merge, volume
+from podium.config_blend import BlendSettings
 from podium.data.ragged import Ragged
+from podium.decode import Decision
 from podium.errors import UserError
 from podium.folds import Folds
 from podium.jobs import OOF, STATS, TEST
@@ -280,13 +284,20 @@ def test_a_part_of_two_repeats_leaves_zeros_where_nothing_was_predicted(twice, t
         assert (oof.stats[~there, repeat] == 0).all() and 0 < there.sum() < len(there)
 
 
-# ---------------------------------------------------------------- the uniform blend
+# ---------------------------------------------------------------- blends on disk
+
+UNIFORM = BlendSettings(method="uniform", mean="arithmetic", decode=False)
+
+
+def blended(tiny: Tiny, made: list[Made], folder: Path, how: BlendSettings = UNIFORM) -> Blend:
+    competition = tiny.competition.model_copy(update={"blend": how})
+    return make([Member.of(each.run) for each in made], competition, tiny.folds, tiny.dataset.train, folder)
 
 
 def test_the_blend_is_the_mean_of_the_models_scored_by_id(tiny, tmp_path):
     made = [make_run(tiny, tmp_path, name, seed, shuffle=seed == 2) for name, seed in (("a", 1), ("b", 2), ("c", 3))]
     metric = metric_of(tiny)
-    blend = uniform.make([m.run for m in made], tiny.competition, tiny.folds, tiny.dataset.train, tmp_path / "runs")
+    blend = blended(tiny, made, tmp_path / "runs")
     rows = np.flatnonzero(tiny.folds.fold >= 0)
     mean = np.mean([m.probabilities.astype(np.float64) for m in made], axis=0)
     expected = direct(tiny, mean, rows)
@@ -303,7 +314,7 @@ def test_the_blend_is_the_mean_of_the_models_scored_by_id(tiny, tmp_path):
 
 def test_one_model_alone_is_its_own_blend(tiny, tmp_path):
     made = make_run(tiny, tmp_path, "a", 1, shuffle=True)
-    blend = uniform.make([made.run], tiny.competition, tiny.folds, tiny.dataset.train, tmp_path / "r")
+    blend = blended(tiny, [made], tmp_path / "r")
     assert (blend.oof.stats == merged(tiny, made.run.oof).stats).all()
 
 
@@ -311,11 +322,7 @@ def test_a_blend_over_repeats_scores_each_of_them(twice, tmp_path):
     made = [make_run(twice, tmp_path, "a", 1), make_run(twice, tmp_path, "b", 2, shuffle=True)]
     metric = metric_of(twice)
 
-    def make() -> uniform.Blend:
-        runs = [m.run for m in made]
-        return uniform.make(runs, twice.competition, twice.folds, twice.dataset.train, tmp_path / "runs")
-
-    blend = make()
+    blend = blended(twice, made, tmp_path / "runs")
     rows = np.flatnonzero(twice.folds.kept)
     assert blend.oof.rows.tolist() == rows.tolist() and blend.oof.stats.shape == (23, 2, 5, 5)
     assert blend.oof.folds.tolist() == (twice.folds.fold[rows] + [0, 3]).tolist()
@@ -325,31 +332,29 @@ def test_a_blend_over_repeats_scores_each_of_them(twice, tmp_path):
         assert np.abs(blend.oof.stats[:, repeat] - expected).sum() <= 0.002 * expected.sum()
     scores = [metric.value(blend.oof.stats[:, repeat]) for repeat in range(2)]
     assert read_json(blend.folder / "blend.json")["score"] == pytest.approx(np.mean(scores))
-    again = make()
+    again = blended(twice, made, tmp_path / "runs")
     assert (again.oof.stats == blend.oof.stats).all() and (again.oof.folds == blend.oof.folds).all()
 
 
 def test_a_blend_is_read_back_and_another_one_has_another_folder(tiny, tmp_path, monkeypatch):
     a, b = make_run(tiny, tmp_path, "a", 1), make_run(tiny, tmp_path, "b", 2)
 
-    def make(runs: list[Run]) -> uniform.Blend:
-        return uniform.make(runs, tiny.competition, tiny.folds, tiny.dataset.train, tmp_path / "runs")
-
-    first = make([a.run, b.run])
-    alone = make([a.run])
+    first = blended(tiny, [a, b], tmp_path)
+    alone = blended(tiny, [a], tmp_path)
     assert alone.folder != first.folder
-    monkeypatch.setattr(uniform, "_Blended", None)
-    again = make([a.run, b.run])
+    monkeypatch.setattr(making, "_Making", None)
+    again = blended(tiny, [a, b], tmp_path)
     assert again.key == first.key and (again.oof.stats == first.oof.stats).all()
     assert again.oof.rows.tolist() == first.oof.rows.tolist() and again.oof.folds.tolist() == first.oof.folds.tolist()
     np.save(first.folder / STATS, first.oof.stats * 2)
     with pytest.raises(UserError, match=r"stats\.npy: is missing or was changed"):
-        make([a.run, b.run])
+        blended(tiny, [a, b], tmp_path)
 
 
 def test_test_labels_come_from_the_same_mean(tiny, tmp_path):
     made = [make_run(tiny, tmp_path, "a", 1), make_run(tiny, tmp_path, "b", 2, shuffle=True)]
-    labels = uniform.test_labels([m.run for m in made], {"b": 0.25, "a": 0.75}, 0)
+    members = [Member.of(m.run) for m in made]
+    labels = labels_of_test(members, Decision((0.75, 0.25)), tiny.competition)
     assert labels.ids.tolist() == tiny.dataset.test.images.ids.tolist()
     mean = 0.75 * made[0].test.astype(np.float64) + 0.25 * made[1].test.astype(np.float64)
     differ = labels.stacked[:, 0] != mean[:, 1:].argmax(1) + 1
@@ -361,4 +366,7 @@ def test_test_labels_come_from_the_same_mean(tiny, tmp_path):
     values[0] += np.float16(1)
     np.save(path, values)
     with pytest.raises(UserError, match=r"test\.npy: is missing or was changed"):
-        uniform.test_labels([m.run for m in made], {"a": 0.5, "b": 0.5}, 0)
+        labels_of_test(members, Decision((0.5, 0.5)), tiny.competition)
+    alone = replace(members[0], test=None)
+    with pytest.raises(UserError, match="a: has no test predictions; leave it out"):
+        labels_of_test([alone, members[1]], Decision((0.5, 0.5)), tiny.competition)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podium import decode
+from podium import combine
 from podium.data.ragged import Ragged
 from podium.decode import finish
 from podium.errors import UserError
@@ -136,11 +136,11 @@ def test_it_equals_a_plain_evaluation(seed, count, models, classes, unscored, ha
         volumes.append(Ragged.stack(stack[order], ids[order]))
         stacks.append(stack)
     weights = rng.dirichlet(np.ones(models)).tolist()
-    block, decode.BLOCK = decode.BLOCK, 4
+    kept, combine.BLOCK, combine.VALUES = (combine.BLOCK, combine.VALUES), 4, 1
     try:
         labels = finish(volumes, weights, unscored)
     finally:
-        decode.BLOCK = block
+        combine.BLOCK, combine.VALUES = kept
     assert labels.ids.tolist() == volumes[0].ids.tolist()
     rows = [int(name[1:]) for name in labels.ids.tolist()]
     blend = plain(stacks, weights, unscored)[rows]

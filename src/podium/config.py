@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from podium.config_augment import AugmentSettings
 from podium.config_base import NAME, Count, Settings
+from podium.config_blend import BlendSettings
 from podium.config_data import NO_LABEL_NAME, AnyData, FolderData, TableData
 from podium.config_loss import LossSettings
 from podium.config_metric import AnyMetric
@@ -61,7 +62,8 @@ class Competition(Settings):
     their scale, from 0 up.
     classes: in the order of their indices; of masks without an ``unscored`` class, the first is the background.
     preprocess: the steps that every image goes through, in order; see ``config_preprocess``. metric: the leaderboard's;
-    also: further ones to be told beside it, by which nothing is chosen. objects: what counts as one in a mask. first_id: the number of
+    also: further ones to be told beside it, by which nothing is chosen. blend: how the models are put together. objects: what
+    counts as one in a mask. first_id: the number of
     the first test image where its ids are row numbers.
     """
 
@@ -77,6 +79,7 @@ class Competition(Settings):
     rules: Rules = Rules()
     folds: FoldSettings = FoldSettings()
     validation: Validation = Validation()
+    blend: BlendSettings = BlendSettings()
     objects: Objects = Objects()
     submission: AnySubmission | None = None
     models: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,16 @@ class Scorer(Protocol):
 
     def weighted(self, stats: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Scores (B,) of ``stats`` (N, ...), each image counted as often as ``weights`` (B, N) says."""
+
+
+class Parted(Scorer, Protocol):
+    """A metric whose score has parts: see ``metrics.Metric``."""
+
+    @property
+    def parts(self) -> tuple[str, ...]: ...
+
+    def score(self, stats: np.ndarray) -> Any:
+        """Of ``stats`` with one more leading axis, with ``parts``."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much a is better than b on the same resamples: mean, percentile interval, share of them where it was better.
+    """By how much a is better than b on the same resamples: mean, percentile interval, share of them where it was better,
+    and their standard deviation.
 
     Score of a minus score of b, or the other way round where lower is better.
     """
@@ -82,6 +93,7 @@ class Gain:
     low: float
     high: float
     share_above_zero: float
+    std: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +150,23 @@ def paired(
     a, b = _resampled(metric, [stats_a, stats_b], groups, count, seed)
     gain = a - b if metric.higher_is_better else b - a
     low, high = _ends(gain, level)
-    return Gain(float(gain.mean()), low, high, float((gain > 0).mean()))
+    return Gain(float(gain.mean()), low, high, float((gain > 0).mean()), float(gain.std(ddof=1)))
+
+
+def simplest(candidates: Sequence[np.ndarray], metric: Scorer, groups: np.ndarray, count: int = 200) -> int:
+    """The first of several statistics (N, ...) whose score lies within one standard error of the best one's.
+
+    The rule of Breiman et al. 1984 (Classification and regression trees, section 3.4.3) with the standard error of the
+    difference, from ``count`` paired resamples of ``groups``. Candidates come simplest first.
+    """
+    once = np.ones((1, len(groups)))
+    scores = np.array([float(metric.weighted(stats, once)[0]) for stats in candidates])
+    top = best(scores, metric)
+    for place, stats in enumerate(candidates):
+        behind = abs(float(scores[top] - scores[place]))
+        if place == top or behind == 0 or behind <= paired(metric, candidates[top], stats, groups, count).std:
+            return place
+    return top
 
 
 def nested(
@@ -200,6 +228,50 @@ def best_of(
         return np.asarray(candidates[choice][rows])
 
     return choose, apply
+
+
+def flat_middle(scores: np.ndarray, tolerance: float) -> int:
+    """The middle of the stretch of neighbours around the highest of ``scores`` (n,) that are within ``tolerance`` of it.
+
+    For amounts in order, such as thresholds: a peak is chance, a plateau less so.
+    """
+    top = int(np.argmax(scores))
+    good = scores >= scores[top] - tolerance
+    low = high = top
+    while low > 0 and good[low - 1]:
+        low -= 1
+    while high < len(scores) - 1 and good[high + 1]:
+        high += 1
+    return (low + high) // 2
+
+
+def worse_parts(
+    metric: Parted, stats: np.ndarray, before: np.ndarray, groups: np.ndarray, count: int = 100
+) -> tuple[str, ...]:
+    """Parts of a score, of most metrics the classes, that ``stats`` (N, ...) have worse than ``before`` beyond one standard
+    error of the difference, from ``count`` resamples of ``groups``; of additive metrics, others have no parts to resample."""
+    if not metric.additive:
+        return ()
+    sign = 1.0 if metric.higher_is_better else -1.0
+
+    def gain(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+        pairs = zip(metric.score(new[None]).parts, metric.score(old[None]).parts, strict=True)
+        return sign * np.array([np.nan if a is None or b is None else a - b for a, b in pairs])
+
+    number, member = np.unique(groups, return_inverse=True)
+    new, old = (_by_group(each, member, len(number)) for each in (stats, before))
+    mean = gain(new.sum(0), old.sum(0))
+    resampled = []
+    for drawn in _draws(len(number), count, 0, len(number)):
+        for weights in drawn:
+            resampled.append(gain(np.tensordot(weights, new, 1), np.tensordot(weights, old, 1)))
+    spread = np.array(resampled)
+    known = np.isfinite(spread)
+    centred = np.where(known, spread, 0.0)
+    number_of = np.maximum(known.sum(0), 1)
+    middle = centred.sum(0) / number_of
+    error = np.sqrt((np.where(known, spread - middle, 0.0) ** 2).sum(0) / np.maximum(number_of - 1, 1))
+    return tuple(name for name, by, std in zip(metric.parts, mean, error, strict=True) if by < -std and by < 0)
 
 
 def _resampled(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch is imported in the workers only
     from podium.training.machine import Machine
 
 Emit = Callable[[dict[str, Any]], None]
-VERSIONS = {"run": 1, "fold": 1, "oof": 1, "robust": 1, "stats": 1, "test": 1, "blend": 1}
+VERSIONS = {"run": 1, "fold": 1, "oof": 1, "robust": 1, "stats": 1, "test": 1, "blend": 2}
 """Raised by hand when the code of a kind changes what its results mean."""
 OOF, TEST, STATS = "oof.npy", "test.npy", "stats.npy"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podium import pipeline, standing
-from podium.blend import uniform
+from podium.blend.members import Member, labels_of_test
 from podium.errors import UserError
 from podium.objects.report import ObjectsReport, write_report
 from podium.prepare import Options, prepare
@@ -40,7 +40,7 @@ def report_objects(name: str, out: Path | None, overlays: int | None) -> Found:
         raise UserError(f"--objects: {name} has no test images; add data.test to its configuration")
     plan = pipeline.make_plan(prepared, options, lambda text: None, measure=False)
     blend = standing.score(prepared, plan, list(plan.runs)).blend
-    labels = uniform.test_labels(list(plan.runs), blend.weights, competition.unscored_index)
+    labels = labels_of_test([Member.of(run) for run in plan.runs], blend.decision, competition)
     folder = prepared.workspace.runs(prepared.name) / "objects"
     source = prepared.source.test
     assert source is not None

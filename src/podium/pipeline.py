@@ -15,7 +15,8 @@ from rich.console import Console
 
 from podium import plan as planning
 from podium import standing
-from podium.blend import uniform
+from podium.blend.make import Blend
+from podium.blend.members import Member, labels_of_test
 from podium.calibrate import find_means
 from podium.config_file import find, write_yaml
 from podium.config_preprocess import image_steps
@@ -33,7 +34,6 @@ from podium.report.progress import Display
 from podium.store import Folder, read_json, sha256_of, write_json
 from podium.submission.ledger import git_state
 from podium.submission.pack import pack
-from podium.thresholds import default
 from podium.workspace import find_workspace
 
 SAMPLE_BUDGET = 200.0
@@ -165,7 +165,7 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     whole = [run for run in plan.runs if all(outcomes[name].status in ("done", "cached") for name in _names(run, jobs))]
     if not whole:
         return Done(plan, None, failures, user_errors)
-    board = _finish(prepared, plan, whole, failures, until, started)
+    board = _finish(prepared, plan, whole, failures, until, started, say)
     return Done(plan, board, failures, user_errors)
 
 
@@ -236,14 +236,16 @@ def _finish(
     failures: dict[str, str],
     until: str,
     started: float,
+    say: Say,
 ) -> Board:
     """Blend what is complete, pack it where asked to, and put everything on a board."""
     competition, folds = prepared.competition, prepared.folds
-    scored = standing.score(prepared, plan, runs)
+    scored = standing.score(prepared, plan, runs, say)
     rows, blend, notes = scored.rows, scored.blend, list(scored.notes)
     submission = None
     if until == "pack" and competition.submission is not None and prepared.dataset.test is not None:
-        submission = _submit_file(prepared, runs, blend, rows[-1])
+        members = [Member.of(run) for run in runs]
+        submission = submit_file(prepared, members, blend, rows[-1])
     elif until == "pack":
         lacking = "submission format" if competition.submission is None else "test images"
         notes.append(f"the competition's configuration names no {lacking}: nothing was packed")
@@ -273,28 +275,28 @@ def _finish(
         (time.monotonic() - started) / 60,
         submission,
         upload,
-        tuned=bool(blend.steps),
+        tuned=blend.tuned,
     )
     write_json(prepared.workspace.runs(prepared.name) / "board.json", asdict(board))
     return board
 
 
-def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row: boards.Row) -> str:
+def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row: boards.Row) -> str:
     """Pack the blend's test labels, unless this very blend was packed before and the file is still as it was."""
     competition, test = prepared.competition, prepared.dataset.test
     assert competition.submission is not None and test is not None
     record_path = blend.folder / "packed.json"
     made_of = {
-        "test": [Folder(*run.test).file_sum(TEST) for run in runs if run.test is not None],
+        "test": [Folder(*member.test).file_sum(TEST) for member in members if member.test is not None],
         "weights": blend.weights,
-        "steps": list(blend.steps),
+        "mean": blend.decision.mean,
+        "steps": [step.to_json(competition.classes) for step in blend.decision.steps],
         "submission": competition.submission.model_dump(),
     }
     record = read_json(record_path)
     if record and record["made_of"] == made_of and _unchanged(Path(record["file"]), record["sha256"]):
         return str(record["file"])
-    points = blend.points or default(competition.task, len(competition.classes))
-    labels = uniform.test_labels(runs, blend.weights, competition.unscored_index, points)
+    labels = labels_of_test(members, blend.decision, competition)
     commit, dirty = git_state(prepared.workspace.root)
     packed = pack(
         prepared.workspace.submissions,
@@ -303,8 +305,8 @@ def _submit_file(prepared: Prepared, runs: list[Run], blend: uniform.Blend, row:
         labels,
         test.images.ids,
         test.images.shapes,
-        models=" ".join(f"{run.recipe.name}@{run.key.short}" for run in runs),
-        blend=f"uniform@{blend.key[:8]}",
+        models=" ".join(f"{member.name}@{member.run[:8]}" for member in members),
+        blend=f"{blend.decision.method}@{blend.key[:8]}",
         cv=row.score,
         cv_low=row.low,
         cv_high=row.high,

@@ -12,10 +12,13 @@ from podium.config import Competition
 from podium.config_metric import AnyMetric
 from podium.data.part import Part
 from podium.data.ragged import Ragged
-from podium.decode import finish, mean
+from podium.decode import Decision, finish, mean
 from podium.jobs import OOF, STATS, VERSIONS
 from podium.metrics import Metric
 from podium.store import Folder, Key
+
+ALONE = Decision((1.0,))
+"""A model by itself, with nothing chosen."""
 
 
 def stats_of(
@@ -23,21 +26,24 @@ def stats_of(
     competition: Competition,
     targets: Ragged,
     volumes: Sequence[Ragged],
-    weights: Sequence[float],
-    points: Sequence[float] | None = None,
+    decision: Decision = ALONE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ids of the first volume and the statistics (N, ...) of the blend of all, joined with ``targets`` by id.
 
-    points: see ``decode.finish``; those that nothing was chosen for where absent. Metrics of probabilities and of numbers
-    look at the blend itself.
+    decision: how they are blended and decoded; without points those that nothing was chosen for. Metrics of probabilities
+    and of numbers look at the blend itself.
     """
-    unscored = competition.unscored_index
     if metric.needs == "labels":
-        points = thresholds.default(competition.task, len(competition.classes)) if points is None else points
-        output = finish(volumes, weights, unscored, points)
+        output = labels_of(volumes, decision, competition)
     else:
-        output = mean(volumes, weights, unscored)
+        output = mean(volumes, decision.weights, competition.unscored_index, decision.mean)
     return output.ids, metrics.image_stats(metric, targets, output)
+
+
+def labels_of(volumes: Sequence[Ragged], decision: Decision, competition: Competition) -> Ragged:
+    """The labels of a blend, of out-of-fold and test predictions alike; see ``decode.finish``."""
+    points = decision.points or thresholds.default(competition.task, len(competition.classes))
+    return finish(volumes, decision.weights, competition.unscored_index, points, decision.mean, decision.steps)
 
 
 def also(competition: Competition) -> dict[str, Metric]:
@@ -73,7 +79,7 @@ def fold_stats(
         if done is None or done["oof"] != of:
             predicted.verify(OOF)
             assert part.targets is not None
-            _, stats = stats_of(metrics.of(competition, settings), competition, part.targets, [volume], [1.0])
+            _, stats = stats_of(metrics.of(competition, settings), competition, part.targets, [volume])
             np.save(folder.file(STATS), stats)
             folder.finish((STATS,), oof=of)
         folder.verify(STATS)

@@ -14,7 +14,7 @@ import numpy as np
 from podium import config_metric as options
 from podium.config_objects import Objects
 from podium.data.ragged import Ragged
-from podium.metrics.base import Additive, Metric, Score
+from podium.metrics.base import Additive, Metric, OfConfusion, Score
 from podium.metrics.boundary import BoundaryF1
 from podium.metrics.confusion import Accuracy, BalancedAccuracy, Kappa, MacroF1
 from podium.metrics.objects import ObjectCount, ObjectDice, ObjectMap, PanopticQuality
@@ -44,6 +44,7 @@ __all__ = [
     "ObjectCount",
     "ObjectDice",
     "ObjectMap",
+    "OfConfusion",
     "Overlap",
     "PanopticQuality",
     "RocAuc",

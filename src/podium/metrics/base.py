@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -57,6 +57,24 @@ class Metric(Protocol):
 
     def value(self, stats: np.ndarray) -> float:
         """``score(stats).value``."""
+
+
+@runtime_checkable
+class OfConfusion(Protocol):
+    """What a metric is beside ``Metric`` where an image's statistics follow from its confusion matrix alone.
+
+    Then labels need only be counted, which blends are searched by. classes: their names. linear: whether the statistics of
+    several images are those of their summed matrices.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def linear(self) -> bool: ...
+
+    def of_confusion(self, matrices: np.ndarray) -> np.ndarray:
+        """Statistics (N, ...) of images with the confusion matrices (N, C, C), int64, [truth, predicted]."""
 
 
 class Additive(ABC):

@@ -61,9 +61,18 @@ class FromConfusion:
     def shape(self: Classes) -> tuple[int, ...]:
         return len(self.classes), len(self.classes)
 
+    @property
+    def linear(self) -> bool:
+        """Statistics of several images are those of their summed matrices."""
+        return True
+
     def stats(self: Classes, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
         """As ``confusion``."""
         return confusion(truth, output, len(self.classes))
+
+    def of_confusion(self, matrices: np.ndarray) -> np.ndarray:
+        """Statistics of images whose confusion matrices are known: these themselves."""
+        return matrices
 
 
 def answers(truth: np.ndarray, labels: np.ndarray, questions: int) -> np.ndarray:

@@ -83,9 +83,18 @@ class Overlap(Additive):
     def shape(self) -> tuple[int, ...]:
         return len(self.parts), 3 if self.over == "pooled" else 2
 
+    @property
+    def linear(self) -> bool:
+        """Whether statistics of several images are those of their summed matrices."""
+        return self.over == "pooled"
+
     def stats(self, truth: np.ndarray, output: np.ndarray) -> np.ndarray:
         """truth, output: as ``counts.confusion``."""
-        matrix = confusion(truth, output, len(self.classes))
+        return self.of_confusion(confusion(truth, output, len(self.classes)))
+
+    def of_confusion(self, matrices: np.ndarray) -> np.ndarray:
+        """Statistics (N, P, ...) of images whose confusion matrices (N, C, C) are known."""
+        matrix = matrices.copy()
         if self.unscored is not None:
             matrix[:, self.unscored] = 0
         pixels = np.zeros((len(matrix), len(self.parts), 3), np.int64)

@@ -22,7 +22,8 @@ class Row:
     With repeated folds the score is the mean over the repeats, each merged and scored by itself, and std their
     standard deviation: what another split would change. The interval says what other images would change. weights: which
     of a model's weights predicted: ``ema``, ``last`` or ``best``. corrupted: the same metric on corrupted copies of the
-    images, with its interval. also: further metrics by name.
+    images, with its interval. also: further metrics by name. in_sample: of a
+    blend of which something was chosen, the score where it was; its score is then of choices made without each fold.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Row:
     corrupted_low: float | None = None
     corrupted_high: float | None = None
     also: dict[str, float] = field(default_factory=dict)
+    in_sample: float | None = None
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def print_board(board: Board, console: Console) -> None:
         best = board.choice
         console.print(
             f"Best single model by {_scores(best.by)}: {best.model} {best.in_sample:.4f}; the same choice made anew on the other "
-            f"folds scores {best.nested:.4f}. The blend above has equal weights{'' if board.tuned else ': nothing about it was tuned'}."
+            f"folds scores {best.nested:.4f}.{'' if board.tuned else ' The blend has equal weights: nothing about it was tuned.'}"
         )
     console.print(
         "The score is of single-fold models on images they have not seen. The submission averages the folds, which usually "

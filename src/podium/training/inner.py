@@ -60,7 +60,7 @@ class Inner:
                 predict_to(path, [model.eval()], competition, part, rows, fit, views, machine)
                 metric = metrics.of(competition)
                 assert part.targets is not None
-                _, stats = stats_of(metric, competition, part.targets, [Ragged.open(path)], [1.0])
+                _, stats = stats_of(metric, competition, part.targets, [Ragged.open(path)])
                 value = metric.value(stats)
                 return value if metric.higher_is_better else -value
         finally:

@@ -1,0 +1,122 @@
+"""Scoring blend weights: what is kept compactly against the straightforward evaluation, in one run.
+
+    python bench/blend.py [--images 2505] [--vectors 1000] [--plain 3] [--quick]
+
+Made-up out-of-fold probabilities of Mars' size: 8 models that agree where real ones do, float16, 2,505 × 5 × 64 × 128, five folds.
+The straightforward evaluation is what a notebook does for each weight vector: the weighted mean of all volumes in float32,
+argmax, one confusion matrix. Both must give the same matrices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+
+import numpy as np
+from _machine import describe
+
+from podium.blend.compact import build
+from podium.data.ragged import Ragged
+
+CLASSES, HEIGHT, WIDTH, FOLDS = 5, 64, 128, 5
+
+
+def made_up(images: int, models: int, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
+    """Probabilities of each model, float16 (N, C, H, W) with an empty class 0, and truth (N, H, W), where 0 is not scored.
+
+    Terrain lies in patches that all models see; each adds smooth doubts of its own. Their size is chosen so that the models
+    agree as much as four recipes did on real images.
+    """
+    rng = np.random.default_rng(seed)
+    volumes = [np.zeros((images, CLASSES, HEIGHT, WIDTH), np.float16) for _ in range(models)]
+    truth = np.empty((images, HEIGHT, WIDTH), np.uint8)
+    for start in range(0, images, 64):
+        n = min(64, images - start)
+        common = 4.0 * _smooth(rng, n, 8)
+        truth[start : start + n] = (common + 1.2 * _smooth(rng, n, 8)).argmax(1) + 1
+        truth[start : start + n][_smooth(rng, n, 8)[:, 0] > 0.7] = 0
+        for volume in volumes:
+            logits = 1.6 * (common + 0.8 * _smooth(rng, n, 8) + 0.35 * _smooth(rng, n, 2))
+            odds = np.exp(logits - logits.max(1, keepdims=True))
+            volume[start : start + n, 1:] = odds / odds.sum(1, keepdims=True)
+    return volumes, truth
+
+
+def _smooth(rng: np.random.Generator, n: int, patch: int) -> np.ndarray:
+    """Noise of deviation 1, even over squares of ``patch`` pixels, float32 (n, C - 1, H, W)."""
+    coarse = rng.standard_normal((n, CLASSES - 1, HEIGHT // patch, WIDTH // patch), np.float32)
+    return coarse.repeat(patch, 2).repeat(patch, 3)
+
+
+def plain(volumes: list[np.ndarray], truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The confusion matrix of one weight vector, (C, C), some images at a time."""
+    counts = np.zeros(CLASSES * CLASSES, np.int64)
+    for start in range(0, len(truth), 64):
+        block = slice(start, start + 64)
+        blend = volumes[0][block].astype(np.float32) * np.float32(weights[0])
+        for volume, weight in zip(volumes[1:], weights[1:], strict=True):
+            blend = blend + volume[block].astype(np.float32) * np.float32(weight)
+        blend[:, 0] = -1
+        told = blend.argmax(1)
+        counts += np.bincount((truth[block].astype(np.int64) * CLASSES + told).reshape(-1), minlength=len(counts))
+    return counts.reshape(CLASSES, CLASSES)
+
+
+def memory() -> float:
+    """Most memory that this process has had, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2505)
+    parser.add_argument("--models", type=int, default=8)
+    parser.add_argument("--vectors", type=int, default=1000)
+    parser.add_argument("--plain", type=int, default=3, help="weight vectors evaluated straightforwardly")
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    if given.quick:
+        given.images, given.vectors = 200, 100
+    volumes, truth = made_up(given.images, given.models)
+    ids = np.array([str(i) for i in range(given.images)])
+    rows = np.array_split(np.arange(given.images), FOLDS)
+    folds = {k: [Ragged.stack(v[at], ids[at]) for v in volumes] for k, at in enumerate(rows)}
+    before = memory()
+    start = time.perf_counter()
+    compact = build(folds, Ragged.stack(truth[:, None], ids), CLASSES, unscored=0)
+    building = time.perf_counter() - start
+    weights = np.random.default_rng(1).dirichlet(np.ones(given.models), given.vectors)
+    start = time.perf_counter()
+    sums = compact.sums(weights).sum(1)
+    scoring = time.perf_counter() - start
+    peak = memory()
+    start = time.perf_counter()
+    for vector, found in zip(weights[: given.plain], sums, strict=False):
+        if not (plain(volumes, truth, vector) == found).all():
+            raise SystemExit("the compact evaluation differs from the straightforward one")
+    each = (time.perf_counter() - start) / given.plain
+    agree = 1 - sum(every.size for every in compact.undecided) / truth.size
+    result = {
+        "images": given.images,
+        "models": given.models,
+        "vectors": given.vectors,
+        "decided_share": round(agree, 4),
+        "of_two_classes": round(
+            next((e.size for e in compact.undecided if e.bits.shape[1] == 2), 0) / max(1, truth.size * (1 - agree)), 3
+        ),
+        "build_s": round(building, 2),
+        "score_s": round(scoring, 2),
+        "plain_s_per_vector": round(each, 2),
+        "ratio": round(each * given.vectors / scoring),
+        "ratio_with_build": round(each * given.vectors / (scoring + building)),
+        "peak_gb": round(peak, 2),
+        "peak_before_gb": round(before, 2),
+        "machine": describe(),
+    }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Steps of the decoding chosen on the rows of some folds, each taken only where it helps on folds that it was not chosen on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from podium.blend.biases import FLAT, Biases
+from podium.blend.points import choose_points
+from podium.blend.table import Folds, Table, without
+from podium.combine import combined
+from podium.cores import cores
+from podium.data.ragged import Ragged
+from podium.decode import Decision, decoded, weighed
+from podium.decode_steps import Name, Step, reshaped
+from podium.estimate import bootstrap, flat_middle, nested, worse_parts
+from podium.metrics import OfConfusion, image_stats
+
+THRESHOLDS = tuple(round(0.2 + 0.02 * i, 2) for i in range(31))
+AMOUNTS: dict[Name, tuple[float, ...]] = {
+    "fill_holes": (16, 64, 256, 0),
+    "closing": (1, 2, 3),
+    "opening": (1, 2, 3),
+    "min_area": (4, 8, 16, 32, 64, 128, 256, 512),
+    "largest": (1,),
+}
+"""What is tried of each step, in order: of several that score alike the middle one is taken."""
+
+
+def choose_steps(table: Table, folds: Folds, decision: Decision) -> tuple[Step, ...]:
+    """The steps of the decoding for the blend of ``decision``, chosen on ``folds``.
+
+    Questions and grades get points. Classes get a threshold, where there are two, or a factor each; then, of masks, what
+    ``AMOUNTS`` lists, class by class. A step is taken only where its score on folds that it was not chosen on is better
+    than without it, and no class is worse beyond one standard error.
+    """
+    competition = table.competition
+    if competition.task in ("multilabel", "regression"):
+        points = choose_points(table, folds, decision)
+        return () if points is None else (Step("points", None, points),)
+    if table.metric.needs != "labels":
+        return ()
+    search = _Search(table, folds, decision)
+    scored = competition.scored
+    if len(scored) == 2:
+        search.try_out([[Step("threshold", scored[1], (value,)) for value in THRESHOLDS if value != 0.5]])
+    elif isinstance(table.metric, OfConfusion):
+        search.try_biases()
+    if competition.masks:
+        # of two classes the shapes of the second are meant, what surrounds them is no shape
+        shaped = scored if len(scored) > 2 or competition.unscored else scored[1:]
+        for name, amounts in AMOUNTS.items():
+            search.try_out([[Step(name, of, (amount,)) for amount in amounts] for of in shaped])
+    return search.steps
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    steps: tuple[Step, ...]
+    stats: np.ndarray
+
+
+class _Search:
+    """What has been chosen so far, and its statistics on all rows of the folds."""
+
+    def __init__(self, table: Table, folds: Folds, decision: Decision) -> None:
+        self.table, self.folds, self.decision = table, folds, decision
+        self.groups = table.groups_of(folds)
+        self.column = np.concatenate([np.full(len(table.rows[k]), k) for k in folds])
+        self.steps: tuple[Step, ...] = ()
+        self.stats = self._score([()])[0].stats
+        std = bootstrap(table.metric, self.stats, self.groups, 200).std
+        self.tolerance = FLAT * std
+
+    def try_out(self, families: list[list[Step]]) -> None:
+        """Take of each family, the same step in several amounts, the best one where it helps.
+
+        Families are tried apart, and what helps is taken together where it helps together.
+        """
+        tried = self._score([(step,) for family in families for step in family])
+        found: list[_Tried] = []
+        for family in families:
+            own = [each for each in tried if each.steps[0] in family]
+            if (taken := self._best(own)) is not None:
+                found.append(taken)
+        if len(found) > 1:
+            (joined,) = self._score([tuple(step for each in found for step in each.steps)])
+            best = max(found, key=lambda each: self._signed(each.stats))
+            found = [joined if self._signed(joined.stats) > self._signed(best.stats) else best]
+        if found:
+            self.steps, self.stats = (*self.steps, *found[0].steps), found[0].stats
+
+    def try_biases(self) -> None:
+        """Take factors of the classes where those that are chosen without each fold help there; before all other steps."""
+        biases = Biases(self.table, self.decision)
+        chosen = biases.choose(self.folds)
+        if len(self.folds) < 2 or not any(chosen):
+            return
+        honest = np.concatenate([biases.stats(biases.choose(without(self.folds, k)), k) for k in self.folds])
+        stats = np.concatenate([biases.stats(chosen, k) for k in self.folds])
+        if self._helps(honest, stats):
+            self.steps, self.stats = (Step("bias", None, chosen),), stats
+
+    def _helps(self, honest: np.ndarray, stats: np.ndarray) -> bool:
+        """Whether a step is better than without it, where it was not chosen (honest) and all in all, and no class suffers."""
+        now = self._signed(self.stats)
+        if self._signed(honest) <= now or self._signed(stats) <= now:
+            return False
+        return not worse_parts(self.table.metric, honest, self.stats, self.groups)
+
+    def _best(self, family: list[_Tried]) -> _Tried | None:
+        """The member of a family that helps where it was not chosen; None where none does."""
+        metric = self.table.metric
+        candidates = np.stack([each.stats for each in family])
+        if (candidates == self.stats).all():
+            return None
+
+        def choose(rows: np.ndarray) -> int:
+            scores = np.array([self._signed(stats[rows]) for stats in candidates])
+            return flat_middle(scores, self.tolerance)
+
+        if len(self.folds) < 2:
+            return None  # nothing can be told of a step where it was chosen
+        honest = nested(choose, lambda choice, rows: candidates[choice][rows], self.column, metric.value)
+        chosen = family[honest.choice]
+        return chosen if self._helps(honest.stats, chosen.stats) else None
+
+    def _signed(self, stats: np.ndarray) -> float:
+        value = self.table.metric.value(stats)
+        return value if self.table.metric.higher_is_better else -value
+
+    def _score(self, options: Sequence[tuple[Step, ...]]) -> list[_Tried]:
+        """Statistics of further steps, each after those that are taken already."""
+        each = zip(*(self._of_fold(options, k) for k in self.folds), strict=True)
+        return [_Tried(steps, np.concatenate(stats)) for steps, stats in zip(options, each, strict=True)]
+
+    def _of_fold(self, options: Sequence[tuple[Step, ...]], fold: int) -> list[np.ndarray]:
+        """The same of one fold; its images are blended once for all options."""
+        table, base = self.table, ("steps", self.decision.weights, self.decision.mean, self.steps, fold)
+        todo = [steps for steps in options if (*base, steps) not in table.known]
+        if todo:
+            pieces = self._pieces(fold)
+            with ThreadPoolExecutor(cores()) as pool:
+                found: list[list[np.ndarray]] = []
+                # a few blocks at a time, so that memory does not grow with the images
+                while some := list(islice(pieces, 4 * cores())):
+                    found += pool.map(lambda piece: self._block(piece, todo), some)
+            for steps, stats in zip(todo, zip(*found, strict=True), strict=True):
+                table.known[(*base, steps)] = np.concatenate(stats)
+        return [table.known[(*base, steps)] for steps in options]
+
+    def _pieces(self, fold: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Ids and blended scores of some of a fold's images at a time."""
+        volumes, decision, at = self.table.volumes[fold], self.decision, 0
+        for scores in combined(volumes, decision.weights, self.table.competition.unscored_index, decision.mean):
+            yield volumes[0].ids[at : at + len(scores)], scores
+            at += len(scores)
+
+    def _block(self, piece: tuple[np.ndarray, np.ndarray], options: Sequence[tuple[Step, ...]]) -> list[np.ndarray]:
+        ids, scores = piece
+        unscored, mean = self.table.competition.unscored_index, self.decision.mean
+        before = weighed(scores.copy(), unscored, mean, self.steps)
+        labels = reshaped(before.argmax(1).astype(np.uint8), before, self.steps)
+        found = []
+        for steps in options:
+            if any(step.name in ("bias", "threshold") for step in steps):
+                told = decoded(scores.copy(), unscored, mean, (*self.steps, *steps))
+            else:
+                told = reshaped(labels, before, steps)
+            output = Ragged.stack(told[:, None].astype(np.uint8), ids)
+            found.append(image_stats(self.table.metric, self.table.targets, output))
+        return found
