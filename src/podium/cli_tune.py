@@ -79,7 +79,7 @@ def tune(
         workers,
         "auto",
     )
-    from podium.tuning.tune import Request
+    from podium.tuning.begin import Request
     from podium.tuning.tune import tune as search
 
     request = Request(model, trials, seconds_of(budget) if budget else None, storage, not no_confirm)

@@ -34,7 +34,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def override_recipe(recipe: Recipe, overrides: Sequence[str], where: Path | str) -> Recipe:
     """``recipe`` with other values, texts as ``--set`` takes them; where: what an error begins with."""
-    return validate(Recipe, _override(recipe.model_dump(mode="json", exclude_unset=True), overrides), where)
+    # what validation filled in may follow from the rest, and is filled in anew; but lists, whose entries may be meant
+    raw = _with_lists(recipe.model_dump(mode="json", exclude_unset=True), recipe.model_dump(mode="json"))
+    return validate(Recipe, _override(raw, overrides), where)
+
+
+def _with_lists(given: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
+    """``given`` with the lists of ``full`` that it lacks."""
+    lists = {key: value for key, value in full.items() if isinstance(value, list)}
+    inner = {key: _with_lists(given.get(key) or {}, value) for key, value in full.items() if isinstance(value, dict)}
+    return lists | given | {key: value for key, value in inner.items() if value}
 
 
 def _with_defaults(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:

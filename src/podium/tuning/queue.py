@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -64,7 +65,7 @@ def claim(study: optuna.Study, storage: BaseStorage, brief: Brief, worker: str) 
             running = sum(trial.state == TrialState.RUNNING for trial in trials)
             if brief.trials is not None and len(finished(trials)) + running >= brief.trials:
                 return None if running else "enough"
-            if brief.until is not None and not _has_time(brief, trials):
+            if not _has_time(brief, trials):
                 return "time"
             taken = _ask(study, storage, brief, worker, len(trials))
             if taken != "again":
@@ -138,12 +139,20 @@ def _check_failures(brief: Brief, trials: Sequence[FrozenTrial]) -> None:
 
 
 def _has_time(brief: Brief, trials: Sequence[FrozenTrial]) -> bool:
-    """Whether another trial and all that comes after it will have ended in time; the first one is always begun."""
-    assert brief.until is not None
-    one, left = mean_seconds(trials), brief.until - time.time()
-    if one is None:
+    """Whether another trial and all that comes after it will have ended in time; the first one is always begun.
+
+    Where confirming would take more than half of the budget, the search may have all of it, and is confirmed another time.
+    """
+    one, left = mean_seconds(trials), seconds_left(brief)
+    if one is None or brief.budget is None:
         return left > 0 or not finished(trials)
-    return one + confirmation_seconds(brief, one) <= left
+    after = confirmation_seconds(brief, one)
+    return one + (after if after <= brief.budget / 2 else 0.0) <= left
+
+
+def seconds_left(brief: Brief) -> float:
+    """What is left of the budget; without one, no end."""
+    return math.inf if brief.budget is None else max(0.0, brief.started + brief.budget - time.time())
 
 
 def confirmation_seconds(brief: Brief, trial_seconds: float) -> float:

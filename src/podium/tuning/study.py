@@ -37,8 +37,9 @@ class Brief:
     """All that a worker needs to take part in a study.
 
     recipe: with the length of a trial. folder: of the study. storage: address of a database, None for the journal in ``folder``.
-    trials: how many shall be finished in the end, None for as many as the time allows. until: time.time() at which all
-    must have ended, confirmation included; confirmation: epochs of one fold that it takes, over all its trainings and workers.
+    trials: how many shall be finished in the end, None for as many as the time allows. budget: seconds for all of it, None
+    for no bound, from ``started`` (time.time()) on. confirmation: epochs of one fold that confirming takes, over all its
+    trainings and workers. failed_before: trainings that had failed when this command began.
     """
 
     competition: Competition
@@ -51,7 +52,8 @@ class Brief:
     seed: int
     folds_id: str
     trials: int | None
-    until: float | None = None
+    budget: float | None = None
+    started: float = 0.0
     confirmation: float = 0.0
     failed_before: int = 0
 
