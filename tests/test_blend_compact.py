@@ -23,7 +23,7 @@ def made(rng, folds, images, models, classes, levels, unscored, same_size=True):
     for truth in truths:
         truth[rng.random(truth.shape) < 0.1] = 255
     targets = ragged(truths, ids)
-    volumes = {}
+    volumes: dict[int, list[Ragged]] = {}
     for fold in range(folds):
         mine = np.arange(fold * images, (fold + 1) * images)
         volumes[fold] = []

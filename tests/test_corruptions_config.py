@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from podium import config_augment, config_mix
 from podium.config_augment import AugmentSettings
-from podium.config_file import _validate
+from podium.config_file import validate
 from podium.config_validation import COLOUR, GEOMETRY, KINDS, RELATIVES, Corruptions, Validation, unseen
 from podium.corruptions.amounts import AMOUNTS
 from podium.errors import UserError
@@ -24,7 +24,7 @@ DOCS = Path(__file__).parent.parent / "docs" / "robust.md"
 
 
 def read(raw: dict[str, Any]) -> Validation:
-    return _validate(Validation, raw, Path("blood.yaml"))
+    return validate(Validation, raw, Path("blood.yaml"))
 
 
 def refused(raw: dict[str, Any]) -> str:

@@ -82,7 +82,12 @@ def test_a_bias_multiplies_the_classes_and_never_calls_up_the_unscored_one():
     steps = [Step("bias", None, (5.0, 0.0, 0.6, 0.0))]
     assert finish([volume], [1.0], 0, steps=steps).values.tolist() == [2]  # 0.3 · e^0.6 = 0.547
     assert finish([volume], [1.0], 0, steps=[Step("bias", None, (5.0, 0.0, 0.5, 0.0))]).values.tolist() == [1]
-    assert np.allclose(factors(steps, 4), np.exp([5, 0, 0.6, 0])) and factors([Step("largest", 1, (1,))], 4) is None
+    found = factors(steps, 4)
+    assert (
+        found is not None
+        and np.allclose(found, np.exp([5, 0, 0.6, 0]))
+        and factors([Step("largest", 1, (1,))], 4) is None
+    )
 
 
 def test_steps_are_done_in_order():

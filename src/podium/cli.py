@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from podium.cli_blend import blend, board, import_oof
 from podium.cli_options import (
     Budget,
     Compile,
@@ -257,19 +258,11 @@ def check(
         raise typer.Exit(2)
 
 
-@app.command(help="Show the scores of the last run.")
-def board(name: Name, out: Out = None, as_json: Json = False) -> None:
-    from podium.pipeline import last_board
-    from podium.report.board import Board, Choice, Row
-    from podium.report.text import print_board
-
-    raw = last_board(name, out)
-    if as_json:
-        print_json(raw)
-        return
-    rows = tuple(Row(**row) for row in raw["rows"])
-    choice = Choice(**raw["choice"]) if raw["choice"] else None
-    print_board(Board(**(raw | {"rows": rows, "choice": choice, "folds": tuple(raw["folds"])})), results())
+app.command(help="Choose blend weights and decoding on out-of-fold predictions, scored where they were not chosen.")(
+    blend
+)
+app.command("import-oof", help="Take over predictions made elsewhere, checked like our own, to blend them.")(import_oof)
+app.command(help="Show the scores of every model and blend, or compare two of them.")(board)
 
 
 @app.command(help="Run the benchmarks that fit this machine, each with its control, and sum up what they measured.")

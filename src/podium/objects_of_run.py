@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podium import pipeline, standing
-from podium.blend.members import Member, labels_of_test
+from podium.blend.members import labels_of_test
 from podium.errors import UserError
+from podium.jobs import open_copies
 from podium.objects.report import ObjectsReport, write_report
 from podium.prepare import Options, prepare
 
@@ -39,8 +40,10 @@ def report_objects(name: str, out: Path | None, overlays: int | None) -> Found:
     if test is None:
         raise UserError(f"--objects: {name} has no test images; add data.test to its configuration")
     plan = pipeline.make_plan(prepared, options, lambda text: None, measure=False)
-    blend = standing.score(prepared, plan, list(plan.runs)).blend
-    labels = labels_of_test([Member.of(run) for run in plan.runs], blend.decision, competition)
+    models = [standing.Model.of(run) for run in plan.runs]
+    copies = open_copies(plan.site, prepared.dataset, prepared.folds) if plan.site.corrupted is not None else None
+    blend = standing.score(prepared, models, copies).blend
+    labels = labels_of_test([model.member for model in models], blend.decision, competition)
     folder = prepared.workspace.runs(prepared.name) / "objects"
     source = prepared.source.test
     assert source is not None

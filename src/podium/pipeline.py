@@ -25,7 +25,7 @@ from podium.corruptions.copies import Corrupted, open_or_make
 from podium.data.fit import plan_fit
 from podium.engines import local
 from podium.errors import UserError
-from podium.jobs import TEST, Job, Site
+from podium.jobs import TEST, Job, Site, open_copies
 from podium.plan import Plan, Run, Sizes
 from podium.prepare import MACHINE, Options, Prepared, Say, prepare
 from podium.report import board as boards
@@ -38,6 +38,7 @@ from podium.workspace import find_workspace
 
 SAMPLE_BUDGET = 200.0
 """Seconds for a run on the built-in sample where neither a budget nor epochs are asked for: it is there to be tried."""
+SAMPLE_FILE = "this is a file about the built-in sample: it exercises the whole path and is not for uploading"
 TAIL_SECONDS = 8.0
 """What blending and packing are left at the end of a budget."""
 
@@ -55,7 +56,7 @@ class Done:
 def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> Plan:
     """The plan of a run. measure: probe the machine where a budget needs it, instead of assuming that all recipes fit."""
     competition, dataset, folds = prepared.competition, prepared.dataset, prepared.folds
-    copies = _copies(prepared, say)
+    copies = copies_of(prepared, say)
     site = Site(
         prepared.name,
         str(prepared.workspace.cache(prepared.name)),
@@ -116,7 +117,7 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
     return made
 
 
-def _copies(prepared: Prepared, say: Say) -> Corrupted | None:
+def copies_of(prepared: Prepared, say: Say) -> Corrupted | None:
     """The corrupted copies that the competition's validation asks for, made where they are not there yet."""
     competition, folds = prepared.competition, prepared.folds
     settings = competition.validation.corruptions
@@ -240,23 +241,18 @@ def _finish(
 ) -> Board:
     """Blend what is complete, pack it where asked to, and put everything on a board."""
     competition, folds = prepared.competition, prepared.folds
-    scored = standing.score(prepared, plan, runs, say)
+    models = [standing.Model.of(run) for run in runs]
+    copies = open_copies(plan.site, prepared.dataset, folds) if plan.site.corrupted is not None else None
+    scored = standing.score(prepared, models, copies, plan.notes, say)
     rows, blend, notes = scored.rows, scored.blend, list(scored.notes)
     submission = None
     if until == "pack" and competition.submission is not None and prepared.dataset.test is not None:
-        members = [Member.of(run) for run in runs]
-        submission = submit_file(prepared, members, blend, rows[-1])
+        submission = submit_file(prepared, [model.member for model in models], blend, rows[-1])
     elif until == "pack":
         lacking = "submission format" if competition.submission is None else "test images"
         notes.append(f"the competition's configuration names no {lacking}: nothing was packed")
-    slug, real = competition.kaggle, not prepared.origin.sample
-    upload = (
-        f'kaggle competitions submit -c {slug} -f {submission} -m "CV {rows[-1].score:.4f}"'
-        if submission and slug and real
-        else None
-    )
-    if submission and not real:
-        notes.append("this is a file about the built-in sample: it exercises the whole path and is not for uploading")
+    if submission and prepared.origin.sample:
+        notes.append(SAMPLE_FILE)
     if submission and len(plan.folds) < folds.total:
         notes.append(
             f"only folds {', '.join(map(str, plan.folds))} of {folds.total} were trained; the submission averages those"
@@ -274,11 +270,19 @@ def _finish(
         tuple(notes),
         (time.monotonic() - started) / 60,
         submission,
-        upload,
+        upload_command(prepared, submission, rows[-1]),
         tuned=blend.tuned,
     )
     write_json(prepared.workspace.runs(prepared.name) / "board.json", asdict(board))
     return board
+
+
+def upload_command(prepared: Prepared, submission: str | None, row: boards.Row) -> str | None:
+    """What uploads a packed file, where there is one that is about real data of a competition on Kaggle."""
+    slug = prepared.competition.kaggle
+    if submission is None or slug is None or prepared.origin.sample:
+        return None
+    return f'kaggle competitions submit -c {slug} -f {submission} -m "CV {row.score:.4f}"'
 
 
 def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row: boards.Row) -> str:

@@ -25,7 +25,7 @@ from podium.folds import Folds
 from podium.jobs import OOF, STATS, VERSIONS
 from podium.metrics import Metric
 from podium.scoring import also, scored_by
-from podium.store import Folder, Key, read_json, write_json
+from podium.store import DONE, Folder, Key, read_json, verify, write_json
 
 CORRUPTED = "corrupted.npy"
 RESAMPLES = 2000
@@ -93,29 +93,49 @@ def make(
             _Making(members, competition, folds, part, copies, say).write(folder)
             folder.finish(files, oof=made_of)
         folder.verify()
-        return _read(folder, members, competition, folds, copies)
+        told = read_json(folder.file("blend.json"))
+        return _told(folder.path, key.hash, told, members, competition, folds, copies)
 
 
-def _read(
-    folder: Folder,
+def open_blend(path: Path, competition: Competition, folds: Folds, there: Sequence[Member]) -> Blend | None:
+    """A blend on disk; None where it is not finished, of another metric, or of models that are not ``there`` any more.
+
+    Corrupted copies are left aside.
+    """
+    done, told = read_json(path / DONE), read_json(path / "blend.json")
+    if done is None or told is None or told.get("scored_by") != scored_by(competition):
+        return None
+    of_run = {(member.name, member.run): member for member in there}
+    wanted = [(name, model["run"]) for name, model in told["models"].items()]
+    if any(each not in of_run for each in wanted):
+        return None
+    verify(path, STATS)
+    return _told(path, done["key"], told, [of_run[each] for each in wanted], competition, folds, None)
+
+
+def _told(
+    path: Path,
+    key: str,
+    told: dict[str, Any],
     members: Sequence[Member],
     competition: Competition,
     folds: Folds,
     copies: tuple[Part, Folds] | None,
 ) -> Blend:
-    told, classes = read_json(folder.file("blend.json")), competition.classes
-    steps = read_json(folder.file("decode.json"))["steps"]
+    """The blend that its files tell of."""
+    steps = read_json(path / "decode.json")["steps"]
     weights = tuple(told["models"][member.name]["weight"] for member in members)
-    decision = Decision(weights, told["mean"], tuple(Step.from_json(step, classes) for step in steps), told["method"])
+    chosen_steps = tuple(Step.from_json(step, competition.classes) for step in steps)
+    decision = Decision(weights, told["mean"], chosen_steps, told["method"])
     chosen, name = same_folds(members), f"{decision.method} blend"
-    oof = Oof(name, *layout(chosen, folds), np.load(folder.file(STATS), allow_pickle=False))
+    oof = Oof(name, *layout(chosen, folds), np.load(path / STATS, allow_pickle=False))
     corrupted = None
     if copies is not None:
-        stats = np.load(folder.file(CORRUPTED), allow_pickle=False)
+        stats = np.load(path / CORRUPTED, allow_pickle=False)
         corrupted = Oof(name, *layout(chosen, copies[1]), stats)
     return Blend(
-        folder.path,
-        folder.key.hash,
+        path,
+        key,
         tuple(member.name for member in members),
         decision,
         oof,
@@ -218,6 +238,7 @@ class _Making:
             "method": decision.method,
             "mean": decision.mean,
             "models": models,
+            "scored_by": scored_by(competition),
             "in_sample": float(np.mean(self.in_each)),
             "score": nested_score,
             "interval": {"low": interval.low, "high": interval.high, "level": interval.level},
@@ -226,7 +247,7 @@ class _Making:
                 name: over_repeats(other, self._oof(self.without.__getitem__, other).stats)
                 for name, other in also(competition).items()
             },
-            "without_fold": {str(k): self._told(each) for k, each in self.without.items()},
+            "without_fold": {str(k): self._words(each) for k, each in self.without.items()},
             "notes": self.notes,
         }
         write_json(folder.file("blend.json"), record)
@@ -254,7 +275,7 @@ class _Making:
         best = int(scores.argmax() if self.metric.higher_is_better else scores.argmin())
         return others | {f"best single ({self.members[best].name})": alone[best]}
 
-    def _told(self, decision: Decision) -> dict[str, Any]:
+    def _words(self, decision: Decision) -> dict[str, Any]:
         names = (member.name for member in self.members)
         return {
             "method": decision.method,

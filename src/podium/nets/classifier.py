@@ -55,9 +55,7 @@ class SmallCNN(nn.Module):
     feeds one linear layer, with dropout before it. (N, channels, H, W) → logits (N, classes).
     """
 
-    def __init__(
-        self, channels: int, classes: int, widths: Sequence[int], dropout: float = 0.0, stem: int = 1
-    ) -> None:
+    def __init__(self, channels: int, classes: int, widths: Sequence[int], dropout: float = 0.0, stem: int = 1) -> None:
         super().__init__()
         first: list[nn.Module] = []
         if stem > 1:

@@ -24,6 +24,7 @@ class Row:
     of a model's weights predicted: ``ema``, ``last`` or ``best``. corrupted: the same metric on corrupted copies of the
     images, with its interval. also: further metrics by name. in_sample: of a
     blend of which something was chosen, the score where it was; its score is then of choices made without each fold.
+    parameters: of one net. public, private: what the leaderboard said of a file made of it, the last time.
     """
 
     name: str
@@ -43,6 +44,9 @@ class Row:
     corrupted_high: float | None = None
     also: dict[str, float] = field(default_factory=dict)
     in_sample: float | None = None
+    parameters: int | None = None
+    public: float | None = None
+    private: float | None = None
 
 
 @dataclass(frozen=True)

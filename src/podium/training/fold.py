@@ -165,6 +165,7 @@ def train_fold(
         (*map(weights_file, kept), "history.csv"),
         result=asdict(result),
         net=begun,
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         prediction=prediction,
         machine=used.describe(),
     )
