@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,10 +59,16 @@ def ragged(items, ids):
     leave_out=st.booleans(),
     same_size=st.booleans(),
     mean=st.sampled_from(["arithmetic", "geometric"]),
+    many=st.sampled_from([1, 1 << 16]),
 )
 def test_it_equals_decoding_every_image_ties_included(
-    seed, models, classes, images, levels, leave_out, same_size, mean
+    seed, models, classes, images, levels, leave_out, same_size, mean, many
 ):
+    with patch.object(module, "MANY", many):
+        equal(seed, models, classes, images, levels, leave_out, same_size, mean)
+
+
+def equal(seed, models, classes, images, levels, leave_out, same_size, mean):
     rng = np.random.default_rng(seed)
     unscored = int(rng.integers(classes)) if leave_out and classes > 2 else None
     volumes, targets = made(rng, 2, images, models, classes, levels, unscored, same_size)
@@ -103,6 +111,7 @@ def test_a_class_that_is_beaten_everywhere_is_forgotten_and_a_tie_is_not():
 def test_many_vectors_and_blocks_are_what_single_ones_are(monkeypatch):
     rng = np.random.default_rng(5)
     volumes, targets = made(rng, 3, 8, 4, 4, 30, None)
+    monkeypatch.setattr(module, "MANY", 1)
     kept = build(volumes, targets, 4, None)
     weights = rng.dirichlet(np.ones(4), 70)
     whole = kept.sums(weights)
@@ -115,6 +124,7 @@ def test_many_vectors_and_blocks_are_what_single_ones_are(monkeypatch):
 def test_what_rounding_could_decide_is_added_up_as_decoding_does(monkeypatch):
     rng = np.random.default_rng(6)
     volumes, targets = made(rng, 2, 30, 3, 3, 4, None)  # four levels: a great many exact ties
+    monkeypatch.setattr(module, "MANY", 1)
     kept = build(volumes, targets, 3, None)
     exact = 0
     plain = type(kept)._exact

@@ -67,26 +67,26 @@ class Biases:
         Of the factors of a class that score alike the middle one is taken: a peak is chance, a plateau less so. Of an
         unscored class it is 0.
         """
-        bias = [0.0] * len(self.table.competition.classes)
-        best = self._score(bias, folds)
-        stats = np.concatenate([self.stats(tuple(bias), k) for k in folds])
+        bias: Bias = (0.0,) * len(self.table.competition.classes)
+        best = float(self._scores([bias], folds)[0])
+        stats = np.concatenate([self.stats(bias, k) for k in folds])
         tolerance = FLAT * bootstrap(self.table.metric, stats, self.table.groups_of(folds), 200).std
         for _ in range(ROUNDS):
-            before = list(bias)
+            before = bias
             for of in self.table.competition.scored:
-                trials = [[*bias[:of], amount, *bias[of + 1 :]] for amount in GRID]
-                found = np.array([self._score(trial, folds) for trial in trials])
+                trials = [(*bias[:of], amount, *bias[of + 1 :]) for amount in GRID]
+                found = self._scores(trials, folds)
                 place = flat_middle(found, tolerance)
                 if found[place] > best:
                     best, bias = float(found[place]), trials[place]
             if bias == before:
                 break
-        return tuple(bias)
+        return bias
 
-    def _score(self, bias: Sequence[float], folds: Folds) -> float:
-        total = np.stack([self._sum(tuple(bias), k) for k in folds]).sum(0)
-        value = float(self.table.metric.values(total[None])[0])
-        return value if self.table.metric.higher_is_better else -value
+    def _scores(self, biases: Sequence[Bias], folds: Folds) -> np.ndarray:
+        sums = np.stack([np.stack([self._sum(bias, k) for k in folds]).sum(0) for bias in biases])
+        values = self.table.metric.values(sums)
+        return values if self.table.metric.higher_is_better else -values
 
     def _sum(self, bias: Bias, fold: int) -> np.ndarray:
         key = ("sum under a bias", self.decision.weights, self.decision.mean, bias, fold)

@@ -143,11 +143,13 @@ class _Search:
         table, base = self.table, ("steps", self.decision.weights, self.decision.mean, self.steps, fold)
         todo = [steps for steps in options if (*base, steps) not in table.known]
         if todo:
-            pieces = self._pieces(fold)
-            with ThreadPoolExecutor(cores()) as pool:
-                found: list[list[np.ndarray]] = []
-                # a few blocks at a time, so that memory does not grow with the images
-                while some := list(islice(pieces, 4 * cores())):
+            pieces, found = self._pieces(fold), []
+            # a few blocks at a time, so that memory does not grow with the images
+            while some := list(islice(pieces, 4 * cores())):
+                if len(some) == 1:
+                    found.append(self._block(some[0], todo))
+                    continue
+                with ThreadPoolExecutor(cores()) as pool:
                     found += pool.map(lambda piece: self._block(piece, todo), some)
             for steps, stats in zip(todo, zip(*found, strict=True), strict=True):
                 table.known[(*base, steps)] = np.concatenate(stats)

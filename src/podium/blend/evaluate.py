@@ -45,9 +45,10 @@ class Counted:
         return self.compact.models
 
     def values(self, weights: np.ndarray, folds: Sequence[Folds]) -> np.ndarray:
-        sums = self._sums(weights)
-        each = [total[[self._place[k] for k in wanted]].sum(0) for total, wanted in zip(sums, folds, strict=True)]
-        return self.metric.values(np.stack(each))
+        sums = np.stack(self._sums(weights))
+        inside = {wanted: [k in wanted for k in self._place] for wanted in set(folds)}
+        chosen = np.array([inside[wanted] for wanted in folds])
+        return self.metric.values(np.einsum("bf,bf...->b...", chosen, sums))
 
     def stats(self, weights: Sequence[float], fold: int) -> np.ndarray:
         return self.of_confusion(self.compact.stats(np.asarray(weights), fold))

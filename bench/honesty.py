@@ -1,0 +1,142 @@
+"""Is the nested score true? Made-up competitions whose true scores are known.
+
+    python bench/honesty.py [--competitions 2000] [--images 40 160 500] [--processes N] [--quick]
+
+A competition: 4 to 10 models that tell classes with noise of their own, partly shared, one in three with a taste for some class;
+five folds. All of podium's choice is made on it (method, weights, mean,
+factors of classes: blend.choose, by its own rules, without Optuna's trials, which would take days), nested and on all images. The
+truth is what the final choice scores on pictures that nobody has seen, many more of them. Reported per size: mean error of
+the nested and of the in-sample score, with the error of that mean, and how often the truth lies within the nested score's 90 %
+percentile bootstrap interval over images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from _machine import describe
+
+from podium import metrics
+from podium.blend import choose
+from podium.blend.choose import Chooser, Wanted
+from podium.blend.table import Table
+from podium.config import Competition
+from podium.config_file import validate
+from podium.cores import cores
+from podium.data.ragged import Ragged
+from podium.decode import Decision
+from podium.estimate import bootstrap, nested
+
+FOLDS, CLASSES = 5, 4
+SHARES = (0.4, 0.3, 0.2, 0.1)
+FRESH = 6000
+"""Pictures that the truth is measured on."""
+WAYS = tuple(way for way in choose.WAYS if way[0] != "simplex")
+
+
+def competition() -> Competition:
+    """Four classes, scored by macro F1, which like mean IoU gives every class its say."""
+    raw = {
+        "name": "made_up",
+        "task": "classification",
+        "data": {"format": "npz", "file": "-", "train": {"image": {"key": "i"}, "target": {"key": "t"}}},
+        "classes": [f"c{k}" for k in range(CLASSES)],
+        "metric": {"name": "macro_f1"},
+        "models": ["m"],
+    }
+    return validate(Competition, raw, "bench/honesty.py")
+
+
+def pictures(
+    rng: np.random.Generator, count: int, skill: np.ndarray, taste: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Truth (N, 1, 1, 1) and each model's float16 probabilities (N, C, 1, 1). skill: noise of each model's logits; taste: (M, C)."""
+    truth = rng.choice(CLASSES, count, p=SHARES)
+    signal = 2.0 * np.eye(CLASSES)[truth]
+    hard = 1.0 * rng.standard_normal((count, CLASSES))
+    found = []
+    for noise, prefers in zip(skill, taste, strict=True):
+        logits = signal + hard + noise * rng.standard_normal((count, CLASSES)) + prefers
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        found.append((odds / odds.sum(1, keepdims=True)).astype(np.float16)[..., None, None])
+    return truth.astype(np.uint8).reshape(count, 1, 1, 1), found
+
+
+def table(given: Competition, truth: np.ndarray, predicted: list[np.ndarray], folds: int) -> Table:
+    """Pictures dealt out to folds."""
+    ids = np.arange(len(truth)).astype(str)
+    rows = {k: np.arange(k, len(truth), folds) for k in range(folds)}
+    volumes = {k: [Ragged.stack(p[mine], ids[mine]) for p in predicted] for k, mine in rows.items()}
+    targets = Ragged.stack(truth, ids)
+    return Table(given, metrics.of(given), targets, volumes, rows, np.arange(len(truth)))
+
+
+def one(images: int, seed: int) -> dict[str, float]:
+    """One competition: its scores as podium tells them, and the truth."""
+    choose.WAYS = WAYS
+    rng = np.random.default_rng((images, seed))
+    models = int(rng.integers(4, 11))
+    skill = rng.uniform(0.8, 2.2, models)
+    taste = np.where(rng.random((models, 1)) < 1 / 3, rng.normal(0, 0.6, (models, CLASSES)), 0.0)
+    given = competition()
+    seen = table(given, *pictures(rng, images, skill, taste), FOLDS)
+    metric, column = seen.metric, np.concatenate([np.full(len(seen.rows[k]), k) for k in seen.folds])
+    chooser = Chooser(seen, Wanted())
+
+    def decide(rows: np.ndarray) -> Decision:
+        return chooser.decide(tuple(np.unique(column[rows]).tolist()))
+
+    def apply(decision: Decision, rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([chooser.stats(decision, k) for k in np.unique(column[rows]).tolist()])
+
+    found = nested(decide, apply, column, metric.value)
+    interval = bootstrap(metric, found.stats, seen.groups_of(seen.folds), 1000)
+    fresh = table(given, *pictures(rng, FRESH, skill, taste), 1)
+    truth = metric.value(fresh.stats(found.choice, 0))
+    plain = replace(found.choice, weights=(1 / models,) * models, mean="arithmetic", steps=())
+    return {
+        "nested": found.nested - truth,
+        "in_sample": found.in_sample - truth,
+        "covered": float(interval.low <= truth <= interval.high),
+        "gain": truth - metric.value(fresh.stats(plain, 0)),
+        "tuned": float(found.choice.method != "uniform" or bool(found.choice.steps)),
+    }
+
+
+def summed_up(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Means with the error of the mean."""
+    told: dict[str, float] = {"competitions": len(rows)}
+    for key in rows[0]:
+        values = np.array([row[key] for row in rows])
+        told[key] = round(float(values.mean()), 5)
+        told[f"{key}_error"] = round(float(values.std(ddof=1) / np.sqrt(len(values))), 5)
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--competitions", type=int, default=2000)
+    parser.add_argument("--images", type=int, nargs="+", default=[40, 160, 500])
+    parser.add_argument("--processes", type=int, default=cores())
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    if given.quick:
+        given.competitions, given.images = 10, [40]
+    result: dict[str, object] = {}
+    with ProcessPoolExecutor(given.processes) as pool:
+        for images in given.images:
+            start = time.perf_counter()
+            rows = list(pool.map(partial(one, images), range(given.competitions), chunksize=4))
+            result[str(images)] = summed_up(rows) | {"minutes": round((time.perf_counter() - start) / 60, 1)}
+            print(images, result[str(images)], flush=True)
+    print(json.dumps(result | {"machine": describe()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
