@@ -1,6 +1,6 @@
 """Scoring blend weights: what is kept compactly against the straightforward evaluation, in one run.
 
-    python bench/blend.py [--images 2505] [--vectors 1000] [--plain 3] [--quick]
+    python bench/blend.py [--images 2505] [--models 8] [--vectors 1000] [--plain 3]
 
 Made-up out-of-fold probabilities of Mars' size: 8 models that agree where real ones do, float16, 2,505 × 5 × 64 × 128, five folds.
 The straightforward evaluation is what a notebook does for each weight vector: the weighted mean of all volumes in float32,
@@ -10,15 +10,19 @@ argmax, one confusion matrix. Both must give the same matrices.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import time
+from pathlib import Path
 
 import numpy as np
-from _machine import describe
+from _machine import ROOT, print_ratios, ratio, title, write_results
+from _machine import start as run
 
 from podium.blend.compact import build
 from podium.data.ragged import Ragged
+from podium.errors import UserError
+
+NEEDS = ("memory_gb", 6)
 
 CLASSES, HEIGHT, WIDTH, FOLDS = 5, 64, 128, 5
 
@@ -64,9 +68,40 @@ def plain(volumes: list[np.ndarray], truth: np.ndarray, weights: np.ndarray) -> 
     return counts.reshape(CLASSES, CLASSES)
 
 
-def memory() -> float:
-    """Most memory that this process has had, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+def both(images: int, models: int, vectors: int, straightforward: int) -> dict[str, float]:
+    """Time and memory of both evaluations, which must agree."""
+    volumes, truth = made_up(images, models)
+    ids = np.array([str(i) for i in range(images)])
+    folds = {
+        k: [Ragged.stack(volume[rows], ids[rows]) for volume in volumes]
+        for k, rows in enumerate(np.array_split(np.arange(images), FOLDS))
+    }
+    targets, weights = Ragged.stack(truth[:, None], ids), np.random.default_rng(1).dirichlet(np.ones(models), vectors)
+    start = time.perf_counter()
+    compact = build(folds, targets, CLASSES, unscored=0)
+    built = time.perf_counter()
+    sums = compact.sums(weights).sum(1)
+    scored = time.perf_counter()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    for vector, found in zip(weights[:straightforward], sums, strict=False):
+        if not (plain(volumes, truth, vector) == found).all():
+            raise UserError("the compact evaluation differs from the straightforward one; do not use it")
+    each = (time.perf_counter() - scored) / straightforward
+    same = np.ones(truth.shape, bool)
+    first = volumes[0].argmax(1)
+    for volume in volumes[1:]:
+        same &= volume.argmax(1) == first
+    return {
+        "all_models_agree": float(same.mean()),
+        "undecided": sum(every.size for every in compact.undecided) / truth.size,
+        "of_two_classes": sum(every.size for every in compact.undecided if every.bits.shape[1] == 2) / truth.size,
+        "build_s": built - start,
+        "score_s": scored - built,
+        "plain_s_per_vector": each,
+        "ratio": each * vectors / (scored - built),
+        "ratio_with_build": each * vectors / (scored - start),
+        "peak_gb": peak,
+    }
 
 
 def main() -> None:
@@ -75,48 +110,26 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=8)
     parser.add_argument("--vectors", type=int, default=1000)
     parser.add_argument("--plain", type=int, default=3, help="weight vectors evaluated straightforwardly")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="short, to see that it works")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "out" / "blend.json")
     given = parser.parse_args()
     if given.quick:
         given.images, given.vectors = 200, 100
-    volumes, truth = made_up(given.images, given.models)
-    ids = np.array([str(i) for i in range(given.images)])
-    rows = np.array_split(np.arange(given.images), FOLDS)
-    folds = {k: [Ragged.stack(v[at], ids[at]) for v in volumes] for k, at in enumerate(rows)}
-    before = memory()
-    start = time.perf_counter()
-    compact = build(folds, Ragged.stack(truth[:, None], ids), CLASSES, unscored=0)
-    building = time.perf_counter() - start
-    weights = np.random.default_rng(1).dirichlet(np.ones(given.models), given.vectors)
-    start = time.perf_counter()
-    sums = compact.sums(weights).sum(1)
-    scoring = time.perf_counter() - start
-    peak = memory()
-    start = time.perf_counter()
-    for vector, found in zip(weights[: given.plain], sums, strict=False):
-        if not (plain(volumes, truth, vector) == found).all():
-            raise SystemExit("the compact evaluation differs from the straightforward one")
-    each = (time.perf_counter() - start) / given.plain
-    agree = 1 - sum(every.size for every in compact.undecided) / truth.size
-    result = {
-        "images": given.images,
-        "models": given.models,
-        "vectors": given.vectors,
-        "decided_share": round(agree, 4),
-        "of_two_classes": round(
-            next((e.size for e in compact.undecided if e.bits.shape[1] == 2), 0) / max(1, truth.size * (1 - agree)), 3
+    found = both(given.images, given.models, given.vectors, given.plain)
+    print(f"{title()}: {given.vectors} weight vectors for {given.models} models on {given.images} images")
+    for name, value in found.items():
+        print(f"  {name.replace('_', ' ')}: {value:.3g}")
+    whole = not given.quick and given.images >= 2505 and given.models >= 8
+    ratios = [
+        ratio("plain evaluation / compact", found["ratio"], (">=", 100.0) if whole else None),
+        ratio(
+            "seconds for 1,000 weight vectors", 1000 * found["score_s"] / given.vectors, ("<=", 30.0) if whole else None
         ),
-        "build_s": round(building, 2),
-        "score_s": round(scoring, 2),
-        "plain_s_per_vector": round(each, 2),
-        "ratio": round(each * given.vectors / scoring),
-        "ratio_with_build": round(each * given.vectors / (scoring + building)),
-        "peak_gb": round(peak, 2),
-        "peak_before_gb": round(before, 2),
-        "machine": describe(),
-    }
-    print(json.dumps(result, indent=1))
+        ratio("most memory, GB", found["peak_gb"], ("<=", 6.0) if whole else None),
+    ]
+    print_ratios(ratios)
+    write_results(given.out, {"images": given.images, "models": given.models, "vectors": given.vectors} | found, ratios)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """Is the nested score true? Made-up competitions whose true scores are known.
 
-    python bench/honesty.py [--competitions 2000] [--images 40 160 500] [--processes N] [--quick]
+    python bench/honesty.py [--competitions 2000] [--images 40 160 500] [--processes N]
 
 A competition: 4 to 10 models that tell classes with noise of their own, partly shared, one in three with a taste for some class;
 five folds. All of podium's choice is made on it (method, weights, mean,
@@ -13,14 +13,15 @@ percentile bootstrap interval over images.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
-from _machine import describe
+from _machine import ROOT, print_ratios, ratio, write_results
+from _machine import start as run
 
 from podium import metrics
 from podium.blend import choose
@@ -33,6 +34,7 @@ from podium.data.ragged import Ragged
 from podium.decode import Decision
 from podium.estimate import bootstrap, nested
 
+NEEDS = ()
 FOLDS, CLASSES = 5, 4
 SHARES = (0.4, 0.3, 0.2, 0.1)
 FRESH = 6000
@@ -114,8 +116,8 @@ def summed_up(rows: list[dict[str, float]]) -> dict[str, float]:
     told: dict[str, float] = {"competitions": len(rows)}
     for key in rows[0]:
         values = np.array([row[key] for row in rows])
-        told[key] = round(float(values.mean()), 5)
-        told[f"{key}_error"] = round(float(values.std(ddof=1) / np.sqrt(len(values))), 5)
+        told[key] = float(values.mean())
+        told[f"{key}_error"] = float(values.std(ddof=1) / np.sqrt(len(values)))
     return told
 
 
@@ -124,19 +126,36 @@ def main() -> None:
     parser.add_argument("--competitions", type=int, default=2000)
     parser.add_argument("--images", type=int, nargs="+", default=[40, 160, 500])
     parser.add_argument("--processes", type=int, default=cores())
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="short, to see that it works")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "out" / "honesty.json")
     given = parser.parse_args()
     if given.quick:
-        given.competitions, given.images = 10, [40]
-    result: dict[str, object] = {}
+        given.competitions, given.images = 6, [40]
+    results: dict[str, dict[str, float]] = {}
     with ProcessPoolExecutor(given.processes) as pool:
         for images in given.images:
             start = time.perf_counter()
             rows = list(pool.map(partial(one, images), range(given.competitions), chunksize=4))
-            result[str(images)] = summed_up(rows) | {"minutes": round((time.perf_counter() - start) / 60, 1)}
-            print(images, result[str(images)], flush=True)
-    print(json.dumps(result | {"machine": describe()}, indent=1))
+            told = summed_up(rows) | {"minutes": (time.perf_counter() - start) / 60}
+            results[str(images)] = told
+            print(
+                f"{images} images: nested {told['nested']:+.4f} ± {told['nested_error']:.4f}, in sample {told['in_sample']:+.4f} ± "
+                f"{told['in_sample_error']:.4f}, the truth within the 90 % interval {told['covered']:.1%}, gain over uniform "
+                f"{told['gain']:+.4f}, {told['minutes']:.1f} minutes",
+                flush=True,
+            )
+    whole = not given.quick and given.competitions >= 2000
+    ratios = [
+        ratio(f"nested score's error, {images} images", abs(told["nested"]), ("<=", 0.003) if whole else None)
+        for images, told in results.items()
+    ]
+    if "40" in results:
+        ratios.append(
+            ratio("in-sample score's error, 40 images", results["40"]["in_sample"], (">=", 0.01) if whole else None)
+        )
+    print_ratios(ratios)
+    write_results(given.out, results, ratios)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
