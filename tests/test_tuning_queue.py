@@ -72,9 +72,9 @@ def test_a_study_killed_twice_ends_with_all_trials_and_none_twice(workers: int, 
 
 def test_a_database_keeps_the_same_promise(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    kill_once_begun([begin(tmp_path, 6, 0.3, url)], tmp_path, 3)
-    process = begin(tmp_path, 6, 0.0, url)
-    assert process.communicate()[0].splitlines()[-1] == "enough"
+    kill_once_begun([begin(tmp_path, 6, 0.3, url) for _ in range(2)], tmp_path, 3)
+    last = [begin(tmp_path, 6, 0.0, url) for _ in range(2)]
+    assert [process.communicate()[0].splitlines()[-1] for process in last] == ["enough"] * 2
     check_whole(brief_in(tmp_path, 6, url), 6)
 
 

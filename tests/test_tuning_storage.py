@@ -153,7 +153,7 @@ def test_what_changes_a_trials_meaning_makes_another_study(tmp_path: Path) -> No
         (5, "other folds"),
         (6, "copies"),
     ]
-    keys = {study_key(*given[:place], value, *given[place + 1 :]).hash for place, value in others}  # type: ignore[arg-type]
+    keys = {study_key(*given[:place], value, *given[place + 1 :]).hash for place, value in others}  # type: ignore
     assert len(keys) == len(others) and key not in keys
     confirmed = brief.tuning.model_copy(update={"confirm_epochs": 3})  # comes after the trials
     assert study_key(*given[:2], confirmed, *given[3:]).hash == key  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from podium.config import Competition, Recipe
 from podium.config_file import load_competition, load_recipe
 from podium.config_tuning import load_tuning
 from podium.jobs import Site
+from podium.store import write_atomically
 from podium.tuning.loop import Report, work
 from podium.tuning.queue import queue_defaults, settle
 from podium.tuning.space import defaults
@@ -39,7 +40,7 @@ def brief_in(folder: Path, trials: int | None = 12, storage: str | None = None, 
     """The brief of a study in ``folder``, with a competition and a recipe that are nowhere else."""
     competition, recipe = settings_in(folder)
     path = folder / "space.yaml"
-    path.write_text(space)
+    write_atomically(path, space)
     site = Site("tiny", "", "data", "source", "")
     home, name = folder / "study", "tiny-small"
     return Brief(competition, recipe, load_tuning(path), site, home, name, storage, 0, "folds", trials)
@@ -49,8 +50,7 @@ def settings_in(folder: Path) -> tuple[Competition, Recipe]:
     """The tiny competition and its recipe, nine epochs long."""
     for name, text in (("tiny", COMPETITION), ("small", SMALL)):
         path = folder / "settings" / f"{name}.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        write_atomically(path, text)  # several processes do this at once
     return load_competition(folder / "settings" / "tiny.yaml"), load_recipe(
         folder / "settings" / "small.yaml", ["train.epochs=9"]
     )

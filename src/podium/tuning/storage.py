@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,7 @@ def open_storage(url: str | None, folder: Path, say: Callable[[str], None] = lam
     return storage
 
 
-def _database(url: str) -> BaseStorage:
+def _database(url: str, attempts: int = 5) -> BaseStorage:
     import sqlalchemy
 
     shown = masked(url)
@@ -71,6 +72,10 @@ def _database(url: str) -> BaseStorage:
         ) from None
     except sqlalchemy.exc.SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        made_by_another = isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in reason
+        if made_by_another and attempts > 1:  # at this very moment: the tables of a new database
+            time.sleep(0.2)
+            return _database(url, attempts - 1)
         raise UserError(
             f"--storage {shown}: cannot be reached ({reason}); start the server, correct the address, or leave it out for a "
             "journal file"
