@@ -40,7 +40,9 @@ SAMPLE_BUDGET = 200.0
 """Seconds for a run on the built-in sample where neither a budget nor epochs are asked for: it is there to be tried."""
 SAMPLE_FILE = "this is a file about the built-in sample: it exercises the whole path and is not for uploading"
 TAIL_SECONDS = 8.0
-"""What blending and packing are left at the end of a budget."""
+"""What packing is left at the end of a budget."""
+DECODING_SECONDS, WEIGHTS_SECONDS = 6e-6, 1e-6
+"""What choosing the decoding takes per pixel on one core, and choosing weights per pixel and model; see docs/performance.md."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     _check_room(plan, jobs, prepared.workspace.out)
     with _claimed(jobs):
         _remember(prepared, plan, options)
-        outcomes = _work(plan, jobs, options, started, console)
+        outcomes = _work(plan, jobs, options, started, console, _tail(prepared, plan))
     failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status == "failed"}
     for job_name, outcome in outcomes.items():
         if outcome.trace:
@@ -215,7 +217,19 @@ def _names(run: Run, jobs: Sequence[Job]) -> list[str]:
     return [job.name for job in jobs if job.recipe["name"] == run.recipe.name]
 
 
-def _work(plan: Plan, jobs: list[Job], options: Options, started: float, console: Console) -> dict[str, local.Outcome]:
+def _tail(prepared: Prepared, plan: Plan) -> float:
+    """Seconds that the end of a budget is left for blending, decoding and packing; at most a fifth of it."""
+    competition, shapes = prepared.competition, prepared.dataset.train.images.shapes[prepared.folds.kept]
+    pixels = float(shapes[:, 1:].prod(axis=1).sum()) if competition.masks else float(len(shapes))
+    each = DECODING_SECONDS if competition.blend.decode else 0.0
+    if len(plan.runs) > 1 and competition.blend.method != "uniform":
+        each += WEIGHTS_SECONDS * len(plan.runs)
+    return TAIL_SECONDS + min(pixels * each / cores(), 0.2 * (plan.budget or 0.0))
+
+
+def _work(
+    plan: Plan, jobs: list[Job], options: Options, started: float, console: Console, tail: float
+) -> dict[str, local.Outcome]:
     deadline = None
     if plan.budget is not None:
         # a continued run has only what is left to do ahead of it
@@ -223,7 +237,7 @@ def _work(plan: Plan, jobs: list[Job], options: Options, started: float, console
         finished = {job.name: local.Outcome("cached", done) for job in jobs if (done := job.done) is not None}
         owed = sum(local.owed(job, finished) for job in jobs if job.seconds is None and job.name not in finished)
         ahead = (plan.seconds or 0) * -(-len(to_do) // plan.workers) + owed
-        deadline = min(started + plan.budget - TAIL_SECONDS, time.monotonic() + ahead)
+        deadline = min(started + plan.budget - tail, time.monotonic() + ahead)
     with Display(jobs, console, plan.workers, deadline) as display:
         # with a budget all folds are given the same, or the last one would be the best trained
         alone = cores() if options.threads is None and plan.budget is None else None

@@ -22,10 +22,10 @@ from podium.metrics import OfConfusion, image_stats
 
 THRESHOLDS = tuple(round(0.2 + 0.02 * i, 2) for i in range(31))
 AMOUNTS: dict[Name, tuple[float, ...]] = {
-    "fill_holes": (16, 64, 256, 0),
-    "closing": (1, 2, 3),
-    "opening": (1, 2, 3),
-    "min_area": (4, 8, 16, 32, 64, 128, 256, 512),
+    "fill_holes": (16, 64, 0),
+    "closing": (1, 2),
+    "opening": (1, 2),
+    "min_area": (8, 16, 32, 64, 128, 256),
     "largest": (1,),
 }
 """What is tried of each step, in order: of several that score alike the middle one is taken."""

@@ -14,7 +14,7 @@ from podium.blend.evaluate import Evaluator, Folds
 
 STEPS = 50
 """Members that greedy selection takes, with replacement."""
-TRIALS = 200
+TRIALS = 100
 """Weight vectors that Optuna tries."""
 TOGETHER = 10
 """Of these so many at a time, which the sampler must do without having seen."""
