@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from podium.blend.members import Member
 from podium.config import Competition, Recipe
@@ -84,10 +85,9 @@ def pick(names: Sequence[str], there: Sequence[Entry], prepared: Prepared) -> li
 
 def _trained(path: Path, prepared: Prepared) -> Iterable[Entry]:
     """The models of a run's folder: one for every way in which all of its trained folds were predicted."""
-    trained = {job.fold: job for job in _jobs(path.glob("fold*/job.json"))}
-    predicted = _jobs(path.glob("fold*/oof-*/job.json"))
-    judged = _jobs(path.glob("fold*/robust-*/job.json"))
-    tested = _jobs(path.glob("test-*/job.json"))
+    trained = {job.fold: job for job in _jobs(path, "fold*")}
+    predicted, judged = _jobs(path, "fold*/oof-*"), _jobs(path, "fold*/robust-*")
+    tested = _jobs(path, "test-*")
     for way in dict.fromkeys(canonical(dict(job.key.settings)) for job in predicted):
         mine = {job.fold: job for job in predicted if canonical(dict(job.key.settings)) == way}
         settings = dict(next(iter(mine.values())).key.settings)
@@ -151,16 +151,20 @@ def _imported(path: Path, prepared: Prepared) -> Entry | None:
     return Entry(Model(member), problem, finished)
 
 
-def _jobs(paths: Iterable[Path]) -> list[Job]:
-    """The finished jobs among those whose record lies in ``paths``."""
+def _jobs(run: Path, pattern: str) -> list[Job]:
+    """The finished jobs of a run's folder, wherever it lies now; records of other versions are passed over."""
     found = []
-    for path in sorted(paths):
+    for path in sorted(run.glob(f"{pattern}/job.json")):
         if not (path.parent / DONE).is_file():
             continue
-        raw: dict[str, Any] = read_json(path)
-        job = Job.from_json(raw)
-        # a folder may have been moved since, with all that lies in it
-        if job.done is not None or job.kind == "train":
+        try:
+            job = Job.from_json(read_json(path))
+            Recipe.model_validate(job.recipe)
+        except (KeyError, TypeError, ValidationError):
+            continue
+        weights = tuple(str(run / Path(folder).name) for folder in job.weights)
+        job = replace(job, folder=str(path.parent), weights=weights)
+        if job.done is not None:
             found.append(job)
     return found
 
