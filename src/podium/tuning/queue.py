@@ -43,6 +43,8 @@ MOST_DEATHS = 10
 """Processes that may die over one trial before it counts as failed."""
 DRAWS = 1000
 """Values drawn at random where the sampler comes back to old ones; a space in which none of them is new is tried out."""
+START_SECONDS = 10.0
+"""What a confirmation takes to begin with."""
 Stop = Literal["enough", "time", "exhausted"]
 
 
@@ -146,7 +148,7 @@ def _has_time(brief: Brief, trials: Sequence[FrozenTrial]) -> bool:
     one, left = mean_seconds(trials), seconds_left(brief)
     if one is None or brief.budget is None:
         return left > 0 or not finished(trials)
-    after = confirmation_seconds(brief, one)
+    after = 1.2 * confirmation_seconds(brief, one) + START_SECONDS if brief.confirmation else 0.0
     return one + (after if after <= brief.budget / 2 else 0.0) <= left
 
 

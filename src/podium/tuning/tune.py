@@ -128,10 +128,14 @@ def _why_not_confirm(
         takes, left = confirmation_seconds(brief, one), seconds_left(brief)
         if takes > left:
             return (
-                f"nothing was confirmed: it would take about {takes / 60:.1f} min, and {left / 60:.1f} are left of the budget; the "
+                f"nothing was confirmed: it would take about {_time(takes)}, and {_time(left)} are left of the budget; the "
                 f"same command with --trials {len(finished(trials))} and no --budget confirms"
             )
     return None
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _offer(
