@@ -18,6 +18,7 @@ from podium.blend.oof import Oof, gather, layout, merge, volume
 from podium.config_blend import BlendSettings
 from podium.data.ragged import Ragged
 from podium.decode import Decision
+from podium.decode_steps import Step
 from podium.errors import UserError
 from podium.folds import Folds
 from podium.jobs import OOF, STATS, TEST
@@ -334,6 +335,35 @@ def test_a_blend_over_repeats_scores_each_of_them(twice, tmp_path):
     assert read_json(blend.folder / "blend.json")["score"] == pytest.approx(np.mean(scores))
     again = blended(twice, made, tmp_path / "runs")
     assert (again.oof.stats == blend.oof.stats).all() and (again.oof.folds == blend.oof.folds).all()
+
+
+def test_each_repeat_makes_its_own_choices_and_the_blend_joins_them(twice, tmp_path):
+    made = [make_run(twice, tmp_path, name, seed) for name, seed in (("a", 1), ("b", 2), ("c", 3))]
+    blend = blended(twice, made, tmp_path, BlendSettings(method="greedy", mean="arithmetic", decode=False))
+    told = read_json(blend.folder / "blend.json")
+    assert set(told["without_fold"]) == {"0", "1", "2", "3", "4", "5"} and blend.decision.method == "greedy"
+    assert abs(sum(blend.decision.weights) - 1) < 1e-9
+    for fold, decision in told["without_fold"].items():
+        repeat, rows = int(fold) // 3, twice.folds.rows(int(fold))[1]
+        weights = [decision["weights"][name] for name in "abc"]
+        mean = sum(w * m.repeats[repeat].astype(np.float64) for w, m in zip(weights, made, strict=True))
+        at = np.searchsorted(blend.oof.rows, rows)
+        differ = np.abs(blend.oof.stats[at, repeat] - direct(twice, np.asarray(mean), rows)).sum()
+        assert differ <= 0.002 * blend.oof.stats[at, repeat].sum()
+
+
+def test_decisions_of_repeats_are_joined_by_hand():
+    fill, cut = Step("fill_holes", 1, (16.0,)), Step("min_area", 1, (8.0,))
+    decisions = [
+        Decision((0.5, 0.5), "arithmetic", (cut,), "uniform"),
+        Decision((0.2, 0.8), "arithmetic", (fill, Step("min_area", 1, (32.0,))), "greedy"),
+        Decision((0.4, 0.6), "arithmetic", (Step("min_area", 1, (16.0,)),), "greedy"),
+    ]
+    joined = making._joined(decisions)
+    assert joined.method == "greedy" and joined.weights == pytest.approx((0.3, 0.7))
+    assert joined.steps == (Step("min_area", 1, (16.0,)),)
+    assert making._joined(decisions[:2]).method == "uniform"  # of equals the simplest
+    assert making._joined(decisions[:1]) == decisions[0]
 
 
 def test_a_blend_is_read_back_and_another_one_has_another_folder(tiny, tmp_path, monkeypatch):

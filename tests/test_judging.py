@@ -90,7 +90,12 @@ def test_models_may_be_chosen_by_their_corrupted_score(tmp_path: Path) -> None:
     assert first["corrupted"] >= second["corrupted"] and board["choice"]["by"] == "corrupted"
     assert board["choice"]["in_sample"] == pytest.approx(first["corrupted"])
     shown = podium(root, "board", "tiny")
-    assert "the scores on corrupted copies" in shown.stdout and "corrupted" in shown.stdout.splitlines()[2]
+    assert "the scores on corrupted copies" in shown.stdout and "corrupted" in "".join(shown.stdout.splitlines()[2:4])
+    # so is what a blend chooses: its weights are those that score best on copies
+    blend = podium_json(root, "blend", "tiny", "--method", "single")
+    assert blend["weights"] == {first["name"]: 1.0, second["name"]: 0.0}
+    told = json.loads((root / "runs" / "tiny" / f"blend-{blend['rows'][-1]['run']}" / "blend.json").read_text())
+    assert set(told["without_fold"]) == {"0", "1", "2"} and blend["rows"][-1]["corrupted"] is not None
 
 
 def test_copies_have_the_folds_and_groups_of_their_images() -> None:
