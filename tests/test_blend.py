@@ -355,13 +355,13 @@ def test_each_repeat_makes_its_own_choices_and_the_blend_joins_them(twice, tmp_p
 def test_decisions_of_repeats_are_joined_by_hand():
     fill, cut = Step("fill_holes", 1, (16.0,)), Step("min_area", 1, (8.0,))
     decisions = [
-        Decision((0.5, 0.5), "arithmetic", (cut,), "uniform"),
-        Decision((0.2, 0.8), "arithmetic", (fill, Step("min_area", 1, (32.0,))), "greedy"),
-        Decision((0.4, 0.6), "arithmetic", (Step("min_area", 1, (16.0,)),), "greedy"),
+        Decision((0.5, 0.5), "arithmetic", (cut,), "uniform", (0.01,)),
+        Decision((0.2, 0.8), "arithmetic", (fill, Step("min_area", 1, (32.0,))), "greedy", (0.1, 0.02)),
+        Decision((0.4, 0.6), "arithmetic", (Step("min_area", 1, (16.0,)),), "greedy", (0.03,)),
     ]
     joined = making._joined(decisions)
     assert joined.method == "greedy" and joined.weights == pytest.approx((0.3, 0.7))
-    assert joined.steps == (Step("min_area", 1, (16.0,)),)
+    assert joined.steps == (Step("min_area", 1, (16.0,)),) and joined.gains == pytest.approx((0.02,))
     assert making._joined(decisions[:2]).method == "uniform"  # of equals the simplest
     assert making._joined(decisions[:1]) == decisions[0]
 

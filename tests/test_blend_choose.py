@@ -10,7 +10,7 @@ import pytest
 from podium import metrics
 from podium.blend import choose, search
 from podium.blend.choose import Chooser, Wanted
-from podium.blend.decoding import choose_steps
+from podium.blend.decoding import with_steps
 from podium.blend.evaluate import Counted, Decoded
 from podium.blend.points import choose_points
 from podium.blend.table import Table, without
@@ -53,6 +53,12 @@ def noisy(rng, truth, classes, noise):
     logits = 2.0 * np.eye(classes)[truth] + noise * rng.standard_normal((len(truth), classes))
     odds = np.exp(logits)
     return (odds / odds.sum(1, keepdims=True)).astype(np.float16)[..., None, None]
+
+
+def steps_of(table, folds, decision):
+    found = with_steps(table, folds, decision)
+    assert len(found.gains) == len(found.steps) and all(gain > 0 for gain in found.gains)
+    return found.steps
 
 
 def labels(rng, count, classes=3):
@@ -214,12 +220,12 @@ def test_biased_classes_get_their_factors_back():
     p[:, 2] *= 0.55  # the last class is told too rarely
     p /= p.sum(1, keepdims=True)
     table = table_of(competition(metric="macro_f1"), [p.astype(np.float16)], targets)
-    (step,) = choose_steps(table, table.folds, Decision((1.0,)))
+    (step,) = steps_of(table, table.folds, Decision((1.0,)))
     assert step.name == "bias" and 0.3 <= step.value[2] - np.mean(step.value[:2]) <= 1.1
     honest = [p[:, 2] / 0.55]  # and where nothing is wrong nothing is done
     fair = np.concatenate([p[:, :2], honest[0][:, None]], axis=1)
     fair = table_of(competition(metric="macro_f1"), [(fair / fair.sum(1, keepdims=True)).astype(np.float16)], targets)
-    for step in choose_steps(fair, fair.folds, Decision((1.0,))):
+    for step in steps_of(fair, fair.folds, Decision((1.0,))):
         assert max(step.value) - min(step.value) < 0.5
 
 
@@ -247,17 +253,17 @@ def of_masks(truth, predicted, metric="iou"):
 def test_specks_are_removed_and_holes_are_filled_where_there_are_any():
     rng = np.random.default_rng(2)
     truth, predicted = blobs(rng, 40, specks=6)
-    steps = choose_steps(of_masks(truth, predicted), (0, 1, 2, 3), Decision((1.0,)))
+    steps = steps_of(of_masks(truth, predicted), (0, 1, 2, 3), Decision((1.0,)))
     assert {step.name for step in steps} & {"opening", "min_area", "largest"} and all(step.of == 1 for step in steps)
     truth, predicted = blobs(rng, 40, holes=True)
     table = of_masks(truth, predicted)
-    steps = choose_steps(table, (0, 1, 2, 3), Decision((1.0,)))
+    steps = steps_of(table, (0, 1, 2, 3), Decision((1.0,)))
     assert any(step.name in ("fill_holes", "closing") for step in steps)
     decided = np.concatenate([table.stats(Decision((1.0,), steps=steps), k) for k in table.folds])
     plain = np.concatenate([table.stats(Decision((1.0,)), k) for k in table.folds])
     assert table.metric.value(decided) > table.metric.value(plain) + 0.02
     truth, predicted = blobs(rng, 40)
-    assert choose_steps(of_masks(truth, predicted), (0, 1, 2, 3), Decision((1.0,))) == ()
+    assert steps_of(of_masks(truth, predicted), (0, 1, 2, 3), Decision((1.0,))) == ()
 
 
 def test_a_threshold_comes_from_the_middle_of_what_scores_alike():
@@ -265,7 +271,7 @@ def test_a_threshold_comes_from_the_middle_of_what_scores_alike():
     truth, _ = blobs(rng, 40)
     p = np.where(truth[:, 0] > 0, 0.4, 0.25)  # anything from 0.26 to 0.38 is as good
     table = of_masks(truth, np.stack([1 - p, p], axis=1).astype(np.float16))
-    (step,) = choose_steps(table, table.folds, Decision((1.0,)))
+    (step,) = steps_of(table, table.folds, Decision((1.0,)))
     assert step.name == "threshold" and step.of == 1 and abs(step.value[0] - 0.32) <= 0.021
 
 
@@ -294,9 +300,11 @@ def test_thresholds_of_questions_and_cut_points_of_grades():
     )  # yes is said at 0.5 only rarely
     p = np.stack([1 - p, p], axis=1)[..., None].astype(np.float16)
     table = table_of(competition("multilabel", ("x", "y"), "macro_f1"), [p], answers[:, None, :, None])
-    points = choose_points(table, table.folds, Decision((1.0,)))
-    assert points is not None and all(0.33 < point < 0.45 for point in points)
-    assert choose_steps(table, table.folds, Decision((1.0,))) == (Step("points", None, points),)
+    chosen = choose_points(table, table.folds, Decision((1.0,)))
+    assert chosen is not None and chosen[1] > 0
+    points = chosen[0]
+    assert all(0.33 < point < 0.45 for point in points)
+    assert steps_of(table, table.folds, Decision((1.0,))) == (Step("points", None, points),)
     exact = np.stack([1 - answers, answers], axis=1)[..., None].astype(np.float16)
     sure = table_of(competition("multilabel", ("x", "y"), "macro_f1"), [exact], answers[:, None, :, None])
     assert choose_points(sure, sure.folds, Decision((1.0,))) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,13 +17,15 @@ class Decision:
     """All that is chosen between the models' predictions and labels.
 
     weights: one per model, summing to 1. mean: how they are averaged. steps: of the decoding, in the order in which they are
-    done. method: how the weights were found, for people.
+    done. method: how the weights were found, for people. gains: of each step, by how much the score was better with it than with
+    the steps before it alone, on folds that it was not chosen on; that is told and decides nothing.
     """
 
     weights: tuple[float, ...]
     mean: Mean = "arithmetic"
     steps: tuple[Step, ...] = ()
     method: str = "uniform"
+    gains: tuple[float, ...] = field(default=(), compare=False)
 
     @property
     def points(self) -> tuple[float, ...] | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 
 Name = Literal["points", "bias", "threshold", "fill_holes", "closing", "opening", "min_area", "largest"]
+NAMES: tuple[Name, ...] = get_args(Name)
+"""In the order in which they are done."""
 SHAPES: tuple[Name, ...] = ("fill_holes", "closing", "opening", "min_area", "largest")
-"""Steps that change the shapes of one class, in the order in which they are done."""
+"""Steps that change the shapes of one class."""
 
 
 @dataclass(frozen=True)

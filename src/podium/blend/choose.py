@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from podium.blend.decoding import choose_steps
+from podium.blend.decoding import with_steps
 from podium.blend.evaluate import Counted, Evaluator, evaluator
 from podium.blend.search import METHODS
 from podium.blend.table import Folds, Table, without
@@ -65,7 +65,7 @@ class Chooser:
             method, mean = self._way(folds)
             decision = Decision(self._weights[(method, mean), folds], mean, (), method)
             if self.wanted.decode:
-                decision = replace(decision, steps=choose_steps(self.table, folds, decision))
+                decision = with_steps(self.table, folds, decision)
             self._decisions[folds] = decision
         return self._decisions[folds]
 

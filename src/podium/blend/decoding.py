@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -31,8 +31,8 @@ AMOUNTS: dict[Name, tuple[float, ...]] = {
 """What is tried of each step, in order: of several that score alike the middle one is taken."""
 
 
-def choose_steps(table: Table, folds: Folds, decision: Decision) -> tuple[Step, ...]:
-    """The steps of the decoding for the blend of ``decision``, chosen on ``folds``.
+def with_steps(table: Table, folds: Folds, decision: Decision) -> Decision:
+    """``decision`` with the steps of the decoding that were chosen on ``folds`` for its blend, and what each gained.
 
     Questions and grades get points. Classes get a threshold, where there are two, or a factor each; then, of masks, what
     ``AMOUNTS`` lists, class by class. A step is taken only where its score on folds that it was not chosen on is better
@@ -40,10 +40,12 @@ def choose_steps(table: Table, folds: Folds, decision: Decision) -> tuple[Step, 
     """
     competition = table.competition
     if competition.task in ("multilabel", "regression"):
-        points = choose_points(table, folds, decision)
-        return () if points is None else (Step("points", None, points),)
+        chosen = choose_points(table, folds, decision)
+        if chosen is None:
+            return decision
+        return replace(decision, steps=(Step("points", None, chosen[0]),), gains=(chosen[1],))
     if table.metric.needs != "labels":
-        return ()
+        return decision
     search = _Search(table, folds, decision)
     scored = competition.scored
     if len(scored) == 2:
@@ -55,13 +57,16 @@ def choose_steps(table: Table, folds: Folds, decision: Decision) -> tuple[Step, 
         shaped = scored if len(scored) > 2 or competition.unscored else scored[1:]
         for name, amounts in AMOUNTS.items():
             search.try_out([[Step(name, of, (amount,)) for amount in amounts] for of in shaped])
-    return search.steps
+    return replace(decision, steps=search.steps, gains=search.gains)
 
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
+    """Further steps, with the statistics of all rows under them, and what each gains where it was not chosen."""
+
     steps: tuple[Step, ...]
     stats: np.ndarray
+    gains: tuple[float, ...] = ()
 
 
 class _Search:
@@ -72,6 +77,7 @@ class _Search:
         self.groups = table.groups_of(folds)
         self.column = np.concatenate([np.full(len(table.rows[k]), k) for k in folds])
         self.steps: tuple[Step, ...] = ()
+        self.gains: tuple[float, ...] = ()
         self.stats = self._score([()])[0].stats
         std = bootstrap(table.metric, self.stats, self.groups, 200).std
         self.tolerance = FLAT * std
@@ -90,9 +96,15 @@ class _Search:
         if len(found) > 1:
             (joined,) = self._score([tuple(step for each in found for step in each.steps)])
             best = max(found, key=lambda each: self._signed(each.stats))
-            found = [joined if self._signed(joined.stats) > self._signed(best.stats) else best]
+            gains = tuple(gain for each in found for gain in each.gains)
+            better = self._signed(joined.stats) > self._signed(best.stats)
+            found = [replace(joined, gains=gains) if better else best]
         if found:
-            self.steps, self.stats = (*self.steps, *found[0].steps), found[0].stats
+            self._take(found[0])
+
+    def _take(self, found: _Tried) -> None:
+        self.steps, self.gains = (*self.steps, *found.steps), (*self.gains, *found.gains)
+        self.stats = found.stats
 
     def try_biases(self) -> None:
         """Take factors of the classes where those that are chosen without each fold help there; before all other steps."""
@@ -102,15 +114,17 @@ class _Search:
             return
         honest = np.concatenate([biases.stats(biases.choose(without(self.folds, k)), k) for k in self.folds])
         stats = np.concatenate([biases.stats(chosen, k) for k in self.folds])
-        if self._helps(honest, stats):
-            self.steps, self.stats = (Step("bias", None, chosen),), stats
+        if (gain := self._gain(honest, stats)) is not None:
+            self._take(_Tried((Step("bias", None, chosen),), stats, (gain,)))
 
-    def _helps(self, honest: np.ndarray, stats: np.ndarray) -> bool:
-        """Whether a step is better than without it, where it was not chosen (honest) and all in all, and no class suffers."""
+    def _gain(self, honest: np.ndarray, stats: np.ndarray) -> float | None:
+        """By how much a step is better than without it where it was not chosen (honest); None where it is not, there or all
+        in all, or a class suffers."""
         now = self._signed(self.stats)
-        if self._signed(honest) <= now or self._signed(stats) <= now:
-            return False
-        return not worse_parts(self.table.metric, honest, self.stats, self.groups)
+        gain = self._signed(honest) - now
+        if gain <= 0 or self._signed(stats) <= now:
+            return None
+        return None if worse_parts(self.table.metric, honest, self.stats, self.groups) else gain
 
     def _best(self, family: list[_Tried]) -> _Tried | None:
         """The member of a family that helps where it was not chosen; None where none does."""
@@ -127,7 +141,8 @@ class _Search:
             return None  # nothing can be told of a step where it was chosen
         honest = nested(choose, lambda choice, rows: candidates[choice][rows], self.column, metric.value)
         chosen = family[honest.choice]
-        return chosen if self._helps(honest.stats, chosen.stats) else None
+        gain = self._gain(honest.stats, chosen.stats)
+        return None if gain is None else replace(chosen, gains=(gain,))
 
     def _signed(self, stats: np.ndarray) -> float:
         value = self.table.metric.value(stats)

@@ -19,7 +19,7 @@ from podium.blend.table import Table
 from podium.config import Competition
 from podium.data.part import Part
 from podium.decode import Decision
-from podium.decode_steps import Step
+from podium.decode_steps import NAMES, Step
 from podium.estimate import Repeats, bootstrap, nested, over_repeats, paired
 from podium.folds import Folds
 from podium.jobs import OOF, STATS, VERSIONS
@@ -254,7 +254,7 @@ class _Making:
         undecoded = self._oof(lambda k: replace(self.without[k], steps=()))
         decoding = {
             "unscored": competition.unscored,
-            "steps": [step.to_json(competition.classes) for step in decision.steps],
+            "steps": _steps(decision, competition.classes),
             "in_sample": float(np.mean(self.in_each)),
             "nested": nested_score,
             "plain": over_repeats(metric, undecoded.stats),
@@ -281,8 +281,14 @@ class _Making:
             "method": decision.method,
             "mean": decision.mean,
             "weights": dict(zip(names, decision.weights, strict=True)),
-            "steps": [step.to_json(self.competition.classes) for step in decision.steps],
+            "steps": _steps(decision, self.competition.classes),
         }
+
+
+def _steps(decision: Decision, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The steps with what each gained."""
+    pairs = zip(decision.steps, decision.gains, strict=True)
+    return [step.to_json(classes) | {"gain": gain} for step, gain in pairs]
 
 
 def _joined(decisions: Sequence[Decision]) -> Decision:
@@ -296,14 +302,16 @@ def _joined(decisions: Sequence[Decision]) -> Decision:
     taken = Counter((each.method, each.mean) for each in decisions)
     method, mean = max(taken, key=lambda way: (taken[way], -WAYS.index(way) if way in WAYS else -len(WAYS)))
     weights = np.mean([each.weights for each in decisions if (each.method, each.mean) == (method, mean)], axis=0)
-    steps = []
-    of_kind: dict[tuple[str, int | None], list[Step]] = {}
-    for step in (step for each in decisions for step in each.steps):
-        of_kind.setdefault((step.name, step.of), []).append(step)
+    of_kind: dict[tuple[str, int | None], list[tuple[Step, float]]] = {}
+    for each in decisions:
+        for step, gain in zip(each.steps, each.gains, strict=True):
+            of_kind.setdefault((step.name, step.of), []).append((step, gain))
+    joined = []
     for found in of_kind.values():
         if 2 * len(found) > len(decisions):
-            values = zip(*(step.value for step in found), strict=True)
-            steps.append(replace(found[0], value=tuple(median_low(each) for each in values)))
-    order = ("points", "bias", "threshold", "fill_holes", "closing", "opening", "min_area", "largest")
-    steps.sort(key=lambda step: order.index(step.name))
-    return Decision(tuple(weights.tolist()), mean, tuple(steps), method)
+            amounts = zip(*(step.value for step, _ in found), strict=True)
+            step = replace(found[0][0], value=tuple(median_low(amount) for amount in amounts))
+            joined.append((step, float(np.mean([gain for _, gain in found]))))
+    joined.sort(key=lambda pair: NAMES.index(pair[0].name))
+    steps, gains = tuple(step for step, _ in joined), tuple(gain for _, gain in joined)
+    return Decision(tuple(weights.tolist()), mean, steps, method, gains)

@@ -14,12 +14,12 @@ from podium.thresholds import choose, default, labels_at
 Points = tuple[float, ...]
 
 
-def choose_points(table: Table, folds: Folds, decision: Decision) -> Points | None:
-    """The points that score best on ``folds``; None where the task has none, the metric looks at no labels, or those that
-    nothing is chosen for do as well.
+def choose_points(table: Table, folds: Folds, decision: Decision) -> tuple[Points, float] | None:
+    """The points that score best on ``folds``, and by how much they are better where they were not chosen; None where the task
+    has none, the metric looks at no labels, or those that nothing is chosen for do as well.
 
-    Whether to choose at all is part of the choice: of several folds, points are taken only where those that are chosen without
-    each fold beat the plain ones there.
+    Whether to choose at all is part of the choice: points are taken only where those that are chosen without each fold beat the
+    plain ones there, so one fold alone has none.
     """
     competition, metric = table.competition, table.metric
     plain = default(competition.task, len(competition.classes))
@@ -38,12 +38,12 @@ def choose_points(table: Table, folds: Folds, decision: Decision) -> Points | No
         return metric.stats(known[rows, :, None], labels_at(told[rows], points, questions))
 
     chosen = partial(_chosen, table, known, told, plain, questions)
-    if len(folds) > 1:
-        found = nested(chosen, stats, column, metric.value)
-        better = found.nested - metric.value(stats(plain, np.ones(len(column), bool)))
-        return found.choice if (better if metric.higher_is_better else -better) > 0 else None
-    points = chosen(np.ones(len(column), bool))
-    return None if points == plain else points
+    if len(folds) < 2:
+        return None
+    found = nested(chosen, stats, column, metric.value)
+    better = found.nested - metric.value(stats(plain, np.ones(len(column), bool)))
+    gain = better if metric.higher_is_better else -better
+    return (found.choice, gain) if gain > 0 else None
 
 
 def _chosen(
