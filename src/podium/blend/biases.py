@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from podium.blend.table import Folds, Table
+from podium.blend.table import FoldSet, Table
 from podium.combine import combined
 from podium.data.chunk import NO_LABEL
 from podium.decode import Decision, weighed
@@ -61,7 +61,7 @@ class Biases:
         """Statistics (n, ...) of a fold's images, in the order of its first volume."""
         return self.of_confusion(self._close(fold).stats(np.array(bias)))
 
-    def choose(self, folds: Folds) -> Bias:
+    def choose(self, folds: FoldSet) -> Bias:
         """Logarithms of the factors (C,) that score best on ``folds``, by coordinate ascent from none.
 
         Of the factors of a class that score alike the middle one is taken: a peak is chance, a plateau less so. Of an
@@ -83,7 +83,7 @@ class Biases:
                 break
         return bias
 
-    def _scores(self, biases: Sequence[Bias], folds: Folds) -> np.ndarray:
+    def _scores(self, biases: Sequence[Bias], folds: FoldSet) -> np.ndarray:
         sums = np.stack([np.stack([self._sum(bias, k) for k in folds]).sum(0) for bias in biases])
         values = self.table.metric.values(sums)
         return values if self.table.metric.higher_is_better else -values

@@ -12,7 +12,7 @@ import numpy as np
 from podium.blend.decoding import with_steps
 from podium.blend.evaluate import Counted, Evaluator, evaluator
 from podium.blend.search import METHODS
-from podium.blend.table import Folds, Table, without
+from podium.blend.table import FoldSet, Table, without
 from podium.combine import Mean
 from podium.decode import Decision
 from podium.estimate import simplest
@@ -49,8 +49,8 @@ class Chooser:
     def __init__(self, table: Table, wanted: Wanted, say: Callable[[str], None] = lambda text: None) -> None:
         self.table, self.wanted = table, wanted
         self._evaluators: dict[Mean, Evaluator] = {}
-        self._weights: dict[tuple[Way, Folds], tuple[float, ...]] = {}
-        self._decisions: dict[Folds, Decision] = {}
+        self._weights: dict[tuple[Way, FoldSet], tuple[float, ...]] = {}
+        self._decisions: dict[FoldSet, Decision] = {}
         self.notes: list[str] = []
         self.ways = self._ways()
         sets = [folds for count in range(3) for folds in _without_some(table.folds, count)]
@@ -59,7 +59,7 @@ class Chooser:
             found = METHODS[method](self._evaluator(mean), sets, table.metric.higher_is_better, wanted.seed)
             self._weights |= {((method, mean), folds): weights for folds, weights in zip(sets, found, strict=True)}
 
-    def decide(self, folds: Folds) -> Decision:
+    def decide(self, folds: FoldSet) -> Decision:
         """Choose on ``folds``, all of the table's or all but one."""
         if folds not in self._decisions:
             method, mean = self._way(folds)
@@ -75,7 +75,7 @@ class Chooser:
             return self.table.stats(decision, fold)
         return self._evaluator(decision.mean).stats(decision.weights, fold)
 
-    def _way(self, folds: Folds) -> Way:
+    def _way(self, folds: FoldSet) -> Way:
         """The simplest way within one standard error of the best, each scored on folds that its weights were not found on."""
         if len(self.ways) == 1 or len(folds) < 2:
             return self.ways[0]
@@ -133,6 +133,6 @@ class Chooser:
         return self._evaluators[mean]
 
 
-def _without_some(folds: Folds, count: int) -> list[Folds]:
+def _without_some(folds: FoldSet, count: int) -> list[FoldSet]:
     """All sets of folds with ``count`` left out, those that are left not being empty."""
     return [left for out in combinations(folds, count) if (left := without(folds, *out))]

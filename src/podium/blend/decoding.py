@@ -11,7 +11,7 @@ import numpy as np
 
 from podium.blend.biases import FLAT, Biases
 from podium.blend.points import choose_points
-from podium.blend.table import Folds, Table, without
+from podium.blend.table import FoldSet, Table, without
 from podium.combine import combined
 from podium.cores import cores
 from podium.data.ragged import Ragged
@@ -31,7 +31,7 @@ AMOUNTS: dict[Name, tuple[float, ...]] = {
 """What is tried of each step, in order: of several that score alike the middle one is taken."""
 
 
-def with_steps(table: Table, folds: Folds, decision: Decision) -> Decision:
+def with_steps(table: Table, folds: FoldSet, decision: Decision) -> Decision:
     """``decision`` with the steps of the decoding that were chosen on ``folds`` for its blend, and what each gained.
 
     Questions and grades get points. Classes get a threshold, where there are two, or a factor each; then, of masks, what
@@ -72,7 +72,7 @@ class _Tried:
 class _Search:
     """What has been chosen so far, and its statistics on all rows of the folds."""
 
-    def __init__(self, table: Table, folds: Folds, decision: Decision) -> None:
+    def __init__(self, table: Table, folds: FoldSet, decision: Decision) -> None:
         self.table, self.folds, self.decision = table, folds, decision
         self.groups = table.groups_of(folds)
         self.column = np.concatenate([np.full(len(table.rows[k]), k) for k in folds])

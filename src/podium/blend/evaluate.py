@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 
 from podium.blend.compact import Compact, NotCompact, build
+from podium.blend.table import FoldSet
 from podium.combine import Mean
 from podium.data.ragged import Ragged
 from podium.metrics import Metric, OfConfusion
 
-Folds = tuple[int, ...]
 Stats = Callable[[Sequence[Ragged], Sequence[float], Mean], np.ndarray]
 """Volumes, weights and mean → statistics (n, ...) of the images, in the order of the first volume."""
 
@@ -23,7 +23,7 @@ class Evaluator(Protocol):
     @property
     def models(self) -> int: ...
 
-    def values(self, weights: np.ndarray, folds: Sequence[Folds]) -> np.ndarray:
+    def values(self, weights: np.ndarray, folds: Sequence[FoldSet]) -> np.ndarray:
         """Scores (B,) of weight vectors (B, M), each on its own ``folds``."""
 
     def stats(self, weights: Sequence[float], fold: int) -> np.ndarray:
@@ -44,7 +44,7 @@ class Counted:
     def models(self) -> int:
         return self.compact.models
 
-    def values(self, weights: np.ndarray, folds: Sequence[Folds]) -> np.ndarray:
+    def values(self, weights: np.ndarray, folds: Sequence[FoldSet]) -> np.ndarray:
         sums = np.stack(self._sums(weights))
         inside = {wanted: [k in wanted for k in self._place] for wanted in set(folds)}
         chosen = np.array([inside[wanted] for wanted in folds])
@@ -83,7 +83,7 @@ class Decoded:
     def models(self) -> int:
         return len(next(iter(self.volumes.values())))
 
-    def values(self, weights: np.ndarray, folds: Sequence[Folds]) -> np.ndarray:
+    def values(self, weights: np.ndarray, folds: Sequence[FoldSet]) -> np.ndarray:
         return np.array(
             [
                 self._value(np.concatenate([self.stats(vector, k) for k in wanted]))

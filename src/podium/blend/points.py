@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from podium.blend.table import Folds, Table
+from podium.blend.table import FoldSet, Table
 from podium.decode import Decision, mean
 from podium.estimate import nested
 from podium.thresholds import choose, default, labels_at
@@ -14,7 +14,7 @@ from podium.thresholds import choose, default, labels_at
 Points = tuple[float, ...]
 
 
-def choose_points(table: Table, folds: Folds, decision: Decision) -> tuple[Points, float] | None:
+def choose_points(table: Table, folds: FoldSet, decision: Decision) -> tuple[Points, float] | None:
     """The points that score best on ``folds``, and by how much they are better where they were not chosen; None where the task
     has none, the metric looks at no labels, or those that nothing is chosen for do as well.
 

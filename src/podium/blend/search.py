@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from podium.blend.evaluate import Evaluator, Folds
+from podium.blend.evaluate import Evaluator
+from podium.blend.table import FoldSet
 
 STEPS = 50
 """Members that greedy selection takes, with replacement."""
@@ -18,15 +19,15 @@ TRIALS = 100
 """Weight vectors that Optuna tries."""
 TOGETHER = 10
 """Of these so many at a time, which the sampler must do without having seen."""
-Search = Callable[[Evaluator, Sequence[Folds], bool, int], list[tuple[float, ...]]]
+Search = Callable[[Evaluator, Sequence[FoldSet], bool, int], list[tuple[float, ...]]]
 
 
-def uniform(evaluator: Evaluator, sets: Sequence[Folds], higher: bool, seed: int) -> list[tuple[float, ...]]:
+def uniform(evaluator: Evaluator, sets: Sequence[FoldSet], higher: bool, seed: int) -> list[tuple[float, ...]]:
     """Equal weights, whatever the folds: nothing is chosen."""
     return [(1 / evaluator.models,) * evaluator.models] * len(sets)
 
 
-def single(evaluator: Evaluator, sets: Sequence[Folds], higher: bool, seed: int) -> list[tuple[float, ...]]:
+def single(evaluator: Evaluator, sets: Sequence[FoldSet], higher: bool, seed: int) -> list[tuple[float, ...]]:
     """All weight on the model that scores best on each set of folds; of equals the first."""
     everyone = np.eye(evaluator.models)
     found = evaluator.values(np.tile(everyone, (len(sets), 1)), [folds for folds in sets for _ in everyone])
@@ -34,7 +35,7 @@ def single(evaluator: Evaluator, sets: Sequence[Folds], higher: bool, seed: int)
     return [tuple(everyone[row.argmax()].tolist()) for row in scores]
 
 
-def greedy(evaluator: Evaluator, sets: Sequence[Folds], higher: bool, seed: int) -> list[tuple[float, ...]]:
+def greedy(evaluator: Evaluator, sets: Sequence[FoldSet], higher: bool, seed: int) -> list[tuple[float, ...]]:
     """Greedy selection with replacement (Caruana et al. 2004, https://doi.org/10.1145/1015330.1015432).
 
     Begins with the best model and adds, STEPS times in all, the one with which the mean scores best; of equals one that is in
@@ -60,7 +61,7 @@ def greedy(evaluator: Evaluator, sets: Sequence[Folds], higher: bool, seed: int)
     return [tuple((row / row.sum()).tolist()) for row in kept]
 
 
-def simplex(evaluator: Evaluator, sets: Sequence[Folds], higher: bool, seed: int) -> list[tuple[float, ...]]:
+def simplex(evaluator: Evaluator, sets: Sequence[FoldSet], higher: bool, seed: int) -> list[tuple[float, ...]]:
     """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) over weights that are normalised to sum to one.
 
     The uniform blend and the best single model are tried first. Of equals the first is taken.

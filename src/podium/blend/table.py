@@ -16,7 +16,8 @@ from podium.metrics import Metric
 from podium.scoring import stats_of
 
 T = TypeVar("T")
-Folds = tuple[int, ...]
+FoldSet = tuple[int, ...]
+"""Numbers of folds, ascending: the rows that something is chosen or scored on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class Table:
         return found
 
     @property
-    def folds(self) -> Folds:
+    def folds(self) -> FoldSet:
         """All folds."""
         return tuple(self.volumes)
 
@@ -52,7 +53,7 @@ class Table:
         """How many."""
         return len(next(iter(self.volumes.values())))
 
-    def groups_of(self, folds: Folds) -> np.ndarray:
+    def groups_of(self, folds: FoldSet) -> np.ndarray:
         """Groups of the folds' rows, in the order in which ``stacked`` has them."""
         return np.concatenate([self.groups[self.rows[k]] for k in folds])
 
@@ -66,6 +67,6 @@ class Table:
         return stats_of(self.metric, self.competition, self.targets, volumes, Decision(tuple(weights), mean))[1]
 
 
-def without(folds: Folds, *left_out: int) -> Folds:
+def without(folds: FoldSet, *left_out: int) -> FoldSet:
     """The folds but some."""
     return tuple(k for k in folds if k not in left_out)
