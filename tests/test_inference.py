@@ -76,6 +76,10 @@ def go_at_once(monkeypatch: pytest.MonkeyPatch, images: int, size: tuple[int, in
         ("hflip", [[3, 2, 1], [6, 5, 4]]),
         ("vflip", [[4, 5, 6], [1, 2, 3]]),
         ("rot180", [[6, 5, 4], [3, 2, 1]]),
+        ("rot90", [[3, 6], [2, 5], [1, 4]]),
+        ("rot270", [[4, 1], [5, 2], [6, 3]]),
+        ("transpose", [[1, 4], [2, 5], [3, 6]]),
+        ("antitranspose", [[6, 3], [5, 2], [4, 1]]),
     ],
 )
 def test_each_view_by_hand_and_back(view, turned):
@@ -94,6 +98,14 @@ def test_all_views_are_one_batch_and_come_back_as_their_mean():
     marked = torch.zeros(4, 1, 2, 2)
     marked[:, 0, 0, 0] = torch.tensor([4.0, 8.0, 12.0, 16.0])  # top left of each view
     assert turn_back(marked, ALL)[0, 0].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_a_square_is_seen_from_all_eight_sides():
+    views = ["identity", "hflip", "vflip", "rot180", "rot90", "rot270", "transpose", "antitranspose"]
+    images = torch.rand(2, 1, 5, 5)
+    batch = turn(images, views)
+    assert len({tuple(view[0].flatten().tolist()) for view in batch.chunk(8)}) == 8
+    torch.testing.assert_close(turn_back(batch, views), images)
 
 
 def test_it_equals_ttachs_wrapper():

@@ -116,6 +116,7 @@ def test_copies_have_the_folds_and_groups_of_their_images() -> None:
         ("validation.corruptions.at_most=1", "at_most: 1 images are drawn, none of fold"),
         ("also=[{name: mean_iou}]", "names one metric twice"),
         ("also=[{name: rmse}]", "also"),
+        ("predict.views=[identity, rot90]", "predict.views: rot90 lays 16 × 24 images on their side"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_before_any_training(tmp_path: Path, setting: str, said: str) -> None:

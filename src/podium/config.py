@@ -232,16 +232,28 @@ def _lacks(data: AnyData, task: Task) -> str | None:
 # ---------------------------------------------------------------- a recipe: what is trained
 
 
+View = Literal["identity", "hflip", "vflip", "rot180", "rot90", "rot270", "transpose", "antitranspose"]
+LYING = ("rot90", "rot270", "transpose", "antitranspose")
+"""Views that lay an image on its side, which only square ones can be."""
+
+
 class PredictSettings(Settings):
     """Test-time augmentation: the views that are averaged, the same for out-of-fold and test."""
 
-    views: Annotated[tuple[Literal["identity", "hflip", "vflip", "rot180"], ...], Field(min_length=1)] = ("identity",)
+    views: Annotated[tuple[View, ...], Field(min_length=1)] = ("identity",)
 
     @model_validator(mode="after")
     def _views(self) -> PredictSettings:
         if len(set(self.views)) != len(self.views):
             raise ValueError("views: every view is named once")
         return self
+
+    def misfit(self, size: tuple[int, int]) -> str | None:
+        """Why images of that height and width cannot be seen so, as a sentence; None where they can."""
+        lying = [view for view in self.views if view in LYING]
+        if not lying or size[0] == size[1]:
+            return None
+        return f"predict.views: {lying[0]} lays {size[0]} × {size[1]} images on their side; use identity, hflip, vflip, rot180"
 
 
 class Recipe(Settings):

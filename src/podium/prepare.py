@@ -147,7 +147,7 @@ def prepare(name: str, options: Options, say: Say) -> Prepared:
     recipes = read_recipes(workspace, competition, options)
     origin, opened = open_data(workspace, competition, options, say)
     fit = plan_fit(opened.dataset.parts, competition.data.fit)
-    _check_augmentation(recipes, competition, opened.dataset.train, fit)
+    _check_images(recipes, competition, opened.dataset.train, fit)
     corruptions = competition.validation.corruptions
     if corruptions is not None and (problem := corruptions.misfit(opened.dataset.train.channels)):
         raise UserError(f"{name}: {problem}")
@@ -164,11 +164,11 @@ def prepare(name: str, options: Options, say: Say) -> Prepared:
     return Prepared(workspace, competition, recipes, origin, opened.source, opened.dataset, folds, path)
 
 
-def _check_augmentation(recipes: tuple[Recipe, ...], competition: Competition, part: Part, fit: Fit) -> None:
-    """Refuse what cannot be done to these images before anything is trained."""
+def _check_images(recipes: tuple[Recipe, ...], competition: Competition, part: Part, fit: Fit) -> None:
+    """Refuse what cannot be done to images of this size before anything is trained."""
     shape = (part.channels, *fit.size)
     for recipe in recipes:
-        problem = recipe.augment.misfit(shape)
+        problem = recipe.augment.misfit(shape) or recipe.predict.misfit(fit.size)
         if problem is not None:
             raise UserError(f"recipe '{recipe.name}': {problem}")
         if recipe.augment.per_image:

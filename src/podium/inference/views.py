@@ -10,13 +10,15 @@ import ttach
 
 View = tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
 
+POSITIONS = ("identity", "rot90", "rot180", "rot270", "hflip", "transpose", "vflip", "antitranspose")
+
 
 @lru_cache
 def views(names: tuple[str, ...]) -> list[View]:
     """For each name the pair (turn an image (B, C, H, W), turn its prediction back), from ttach's transforms."""
-    # The product of ttach's two flips holds all four views; a half turn is both flips.
-    flips = list(ttach.Compose([ttach.HorizontalFlip(), ttach.VerticalFlip()]))
-    by_name = dict(zip(("identity", "vflip", "hflip", "rot180"), flips, strict=True))
+    # A flip, or none, and a number of quarter turns: all positions of a square. Quarter turns are counter-clockwise.
+    positions = list(ttach.Compose([ttach.HorizontalFlip(), ttach.Rotate90([0, 90, 180, 270])]))
+    by_name = dict(zip(POSITIONS, positions, strict=True))
     return [(by_name[name].augment_image, by_name[name].deaugment_mask) for name in names]
 
 
