@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from optuna.trial import TrialState
 from podium.config_file import load_competition, load_recipe
 from podium.tuning.storage import JOURNAL, open_storage
 from podium.tuning.study import ENDED, finished
-from project import make_project, podium, podium_json, start
+from project import environment, make_project, podium, podium_json, start
 
 SPACE = """
 epochs: 2
@@ -126,6 +127,12 @@ def test_results_lie_below_out_and_a_sample_offers_nothing_to_configs(tmp_path: 
     assert found["study"].startswith("mars-sample-small-") and found["offered"] is None
     assert (out / "tuning" / "studies" / found["study"] / JOURNAL).exists()
     assert not (root / "tuning" / "studies").exists() and not (root / "runs").exists()
+
+
+def test_the_command_itself_does_without_torch(tmp_path: Path) -> None:
+    """It plans, watches and scores; torch is for the workers."""
+    code = "import sys, podium.tuning.tune; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=environment(tmp_path)).returncode == 0
 
 
 BAD: list[tuple[str, tuple[str, ...], list[str]]] = [
