@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -44,19 +44,19 @@ class NotCompact(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Open:
-    """Pixels that K classes may still win, K one number. A part of them lies together that has one ``fold`` and, where it is
-    ``alike``, one truth and one pair of classes.
+    """Pixels that K classes may still win, K one number.
 
-    bits: uint16 (M, K, n), the probabilities' float16. classes: uint8 (K, n), ascending. truth: uint8 (n,). image: int32
-    (n,), within its fold. parts: the first pixel of every part and the end of the last one; folds: the fold of each.
+    bits: uint16 (M, K, n), the probabilities' float16. classes: uint8 (K, n), ascending. truth: uint8 (n,). fold: int64
+    (n,), which of the folds, ascending. image: int32 (n,), within its fold. parts: the first pixel of every part and the end
+    of the last one: of all there are, or where it is ``alike`` of those of one fold, truth and pair of classes.
     """
 
     bits: np.ndarray
     classes: np.ndarray
     truth: np.ndarray
+    fold: np.ndarray
     image: np.ndarray
     parts: np.ndarray
-    folds: tuple[int, ...]
     alike: bool
 
     @property
@@ -100,9 +100,9 @@ class Compact:
         total = np.repeat(self._settled[None], len(vectors), axis=0)
         # every core takes some of the pixels
         pieces = [
-            (every, start, min(start + PIXELS, int(stop)), fold)
+            (every, start, min(start + PIXELS, int(stop)))
             for every in self.undecided
-            for start_of, stop, fold in zip(every.parts[:-1], every.parts[1:], every.folds, strict=True)
+            for start_of, stop in pairwise(every.parts)
             for start in range(int(start_of), int(stop), PIXELS)
         ]
         hands = min(cores(), len(pieces) // 8)
@@ -118,29 +118,25 @@ class Compact:
         matrices = self.counted[fold].copy()
         vector = np.asarray(weights, np.float32)
         size = self.classes**2
+        place = self.folds.index(fold)
         for every in self.undecided:
-            for start, stop, of in zip(every.parts[:-1], every.parts[1:], every.folds, strict=True):
-                if of != fold:
-                    continue
-                here = slice(int(start), int(stop))
-                told = every.classes[self._exact(every.bits[:, :, here], vector), np.arange(start, stop)]
-                at = every.image[here].astype(np.int64) * size + every.truth[here].astype(np.int64) * self.classes
-                counts = np.bincount(at + told, minlength=matrices.size)
-                matrices += counts.reshape(matrices.shape)
+            here = slice(*np.searchsorted(every.fold, (place, place + 1)).tolist())
+            told = every.classes[self._exact(every.bits[:, :, here], vector), np.arange(here.start, here.stop)]
+            at = every.image[here].astype(np.int64) * size + every.truth[here].astype(np.int64) * self.classes
+            matrices += np.bincount(at + told, minlength=matrices.size).reshape(matrices.shape)
         return matrices
 
-    def _some(self, pieces: Sequence[tuple[Open, int, int, int]], vectors: np.ndarray) -> np.ndarray:
+    def _some(self, pieces: Sequence[tuple[Open, int, int]], vectors: np.ndarray) -> np.ndarray:
         """What ``pieces`` of undecided pixels add to the sums, int64 (B, F, C, C)."""
-        place = {fold: i for i, fold in enumerate(self.counted)}
-        total = np.zeros((len(vectors), len(place), self.classes, self.classes), np.int64)
-        for every, start, stop, fold in pieces:
+        total = np.zeros((len(vectors), len(self.counted), self.classes, self.classes), np.int64)
+        for every, start, stop in pieces:
             bits = every.bits[:, :, start:stop]
             values = self._values(bits)
             for first in range(0, len(vectors), VECTORS):
                 some = vectors[first : first + VECTORS]
-                into = total[first : first + VECTORS, place[fold]]
+                into = total[first : first + VECTORS]
                 if every.alike:
-                    self._two(every, start, stop, bits, values, some, into)
+                    self._two(every, start, stop, bits, values, some, into[:, every.fold[start]])
                 else:
                     self._several(every, start, stop, bits, values, some, into)
         return total
@@ -190,10 +186,10 @@ class Compact:
             these = at[rows == row]
             best[row, these] = self._exact(bits[:, :, these], vectors[row])
         told = np.take_along_axis(every.classes[:, start:stop], best, axis=0)
-        size = self.classes**2
-        where = every.truth[start:stop].astype(np.int64) * self.classes + told
-        where += (np.arange(len(vectors)) * size)[:, None]
-        into += np.bincount(where.reshape(-1), minlength=len(vectors) * size).reshape(into.shape)
+        fold_and_truth = every.fold[start:stop] * self.classes + every.truth[start:stop]
+        where = fold_and_truth * self.classes + told
+        where += (np.arange(len(vectors)) * into[0].size)[:, None]
+        into += np.bincount(where.reshape(-1), minlength=into.size).reshape(into.shape)
 
     def _exact(self, bits: np.ndarray, vector: np.ndarray) -> np.ndarray:
         """Which of the K classes wins, (n,), added up in the order and precision of ``decode.finish``."""
@@ -234,7 +230,7 @@ def build(
     if len(allowed) > MOST_CLASSES or any(v.values.dtype != np.float16 for every in volumes.values() for v in every):
         raise NotCompact("only float16 probabilities of up to 64 classes are kept compactly")
     counted, kept, pixels = {}, [], 0
-    for fold, models in volumes.items():
+    for place, (fold, models) in enumerate(volumes.items()):
         matrices = np.zeros((len(models[0]), classes, classes), np.int64)
         for image, truth, bits in _blocks(models, targets, allowed, mean):
             pixels += len(truth)
@@ -251,7 +247,7 @@ def build(
                 these = np.flatnonzero(number == k)
                 which = np.nonzero(left[:, these].T)[1].reshape(-1, k).T
                 picked = np.take_along_axis(bits[:, :, these], which[None], axis=1)
-                kept.append((k, fold, picked, allowed[which].astype(np.uint8), truth[these], image[these]))
+                kept.append((k, place, picked, allowed[which].astype(np.uint8), truth[these], image[these]))
         counted[fold] = matrices
     return Compact(mean, len(first), classes, counted, tuple(_sorted(kept)), pixels)
 
@@ -326,16 +322,15 @@ def _sorted(kept: list[tuple[int, int, np.ndarray, np.ndarray, np.ndarray, np.nd
     """The pieces of each number of classes as one, its parts beside each other."""
     for k in sorted({piece[0] for piece in kept}):
         pieces = [piece for piece in kept if piece[0] == k]
-        fold = np.concatenate([np.full(len(piece[4]), piece[1]) for piece in pieces])
+        fold = np.concatenate([np.full(len(piece[4]), piece[1], np.int64) for piece in pieces])
         classes = np.concatenate([piece[3] for piece in pieces], axis=1)
         truth = np.concatenate([piece[4] for piece in pieces])
         image = np.concatenate([piece[5] for piece in pieces])
-        part = fold.astype(np.int64)
-        alike = k == 2 and len(part) >= MANY
+        part, alike = fold, k == 2 and len(fold) >= MANY
         if alike:
             part = ((part * 256 + truth) * 256 + classes[0]) * 256 + classes[1]
         order = np.argsort(part, kind="stable")
-        starts = np.flatnonzero(np.diff(part[order], prepend=-1))
+        starts = np.flatnonzero(np.diff(part[order], prepend=-1)) if alike else np.zeros(1, np.int64)
         bits = np.empty((*pieces[0][2].shape[:2], len(order)), np.uint16)
         for m, c in product(range(bits.shape[0]), range(bits.shape[1])):  # one row at a time: no second copy of all
             bits[m, c] = np.concatenate([piece[2][m, c] for piece in pieces])[order]
@@ -343,9 +338,9 @@ def _sorted(kept: list[tuple[int, int, np.ndarray, np.ndarray, np.ndarray, np.nd
             bits,
             np.ascontiguousarray(classes[:, order]),
             truth[order],
+            fold[order],
             image[order],
             np.append(starts, len(order)),
-            tuple(fold[order][starts].tolist()),
             alike,
         )
 
