@@ -153,9 +153,9 @@ def test_a_word_that_is_not_allowed_is_named_with_those_that_are(tmp_path):
     said = refused(competition(tmp_path, metric={"name": "mean_iou", "convention": "kearas"}))
     wanted = "did you mean 'keras'? allowed: keras, foreground, masked"
     assert said == f"key 'metric.convention': 'kearas' is not allowed; {wanted}"
-    said = refused(recipe(tmp_path, NET + "predict: {views: [identity, rot90]}\n"))
-    wanted = "did you mean 'rot180'? allowed: identity, hflip, vflip, rot180"
-    assert said == f"key 'predict.views.1': 'rot90' is not allowed; {wanted}"
+    said = refused(recipe(tmp_path, NET + "predict: {views: [identity, rot18]}\n"))
+    wanted = "did you mean 'rot180'? allowed: identity, hflip, vflip, rot180, rot90, rot270, transpose, antitranspose"
+    assert said == f"key 'predict.views.1': 'rot18' is not allowed; {wanted}"
 
 
 def test_an_unscored_class_that_does_not_exist(tmp_path):
