@@ -66,6 +66,17 @@ class Open:
 
 
 @dataclass(frozen=True, eq=False)
+class _Piece:
+    """Some of them, start to stop: their bits, and the numbers that are averaged, float32 (M, K, n)."""
+
+    every: Open
+    start: int
+    stop: int
+    bits: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Compact:
     """Confusion matrices of blends, of each fold. ``build`` makes it.
 
@@ -131,26 +142,19 @@ class Compact:
         total = np.zeros((len(vectors), len(self.counted), self.classes, self.classes), np.int64)
         for every, start, stop in pieces:
             bits = every.bits[:, :, start:stop]
-            values = self._values(bits)
+            piece = _Piece(every, start, stop, bits, self._values(bits))
             for first in range(0, len(vectors), VECTORS):
                 some = vectors[first : first + VECTORS]
                 into = total[first : first + VECTORS]
                 if every.alike:
-                    self._two(every, start, stop, bits, values, some, into[:, every.fold[start]])
+                    self._two(piece, some, into[:, every.fold[start]])
                 else:
-                    self._several(every, start, stop, bits, values, some, into)
+                    self._several(piece, some, into)
         return total
 
-    def _two(
-        self,
-        every: Open,
-        start: int,
-        stop: int,
-        bits: np.ndarray,
-        values: np.ndarray,
-        vectors: np.ndarray,
-        into: np.ndarray,
-    ) -> None:
+    def _two(self, piece: _Piece, vectors: np.ndarray, into: np.ndarray) -> None:
+        """Count the pixels of one truth and pair of classes into (B, C, C)."""
+        every, start, values = piece.every, piece.start, piece.values
         low, high = every.classes[:, start]
         truth, slack = every.truth[start], self._slack
         ahead = vectors @ (values[:, 1] - values[:, 0])  # of the higher class, which loses ties
@@ -159,20 +163,13 @@ class Compact:
         if (unsure := _count(near) - wins).any():
             for row in np.flatnonzero(unsure):
                 at = np.flatnonzero(near[row] & ~sure[row])
-                wins[row] += int(self._exact(bits[:, :, at], vectors[row]).sum())
+                wins[row] += int(self._exact(piece.bits[:, :, at], vectors[row]).sum())
         into[:, truth, high] += wins
-        into[:, truth, low] += stop - start - wins
+        into[:, truth, low] += piece.stop - start - wins
 
-    def _several(
-        self,
-        every: Open,
-        start: int,
-        stop: int,
-        bits: np.ndarray,
-        values: np.ndarray,
-        vectors: np.ndarray,
-        into: np.ndarray,
-    ) -> None:
+    def _several(self, piece: _Piece, vectors: np.ndarray, into: np.ndarray) -> None:
+        """Count pixels of any fold, truth and classes into (B, F, C, C)."""
+        every, here, values = piece.every, slice(piece.start, piece.stop), piece.values
         top = vectors @ values[:, 0]
         second = np.full_like(top, -np.inf)
         best = np.zeros(top.shape, np.uint8)
@@ -184,9 +181,9 @@ class Compact:
         rows, at = np.nonzero(top - second <= self._slack)
         for row in set(rows.tolist()):
             these = at[rows == row]
-            best[row, these] = self._exact(bits[:, :, these], vectors[row])
-        told = np.take_along_axis(every.classes[:, start:stop], best, axis=0)
-        fold_and_truth = every.fold[start:stop] * self.classes + every.truth[start:stop]
+            best[row, these] = self._exact(piece.bits[:, :, these], vectors[row])
+        told = np.take_along_axis(every.classes[:, here], best, axis=0)
+        fold_and_truth = every.fold[here] * self.classes + every.truth[here]
         where = fold_and_truth * self.classes + told
         where += (np.arange(len(vectors)) * into[0].size)[:, None]
         into += np.bincount(where.reshape(-1), minlength=into.size).reshape(into.shape)

@@ -270,7 +270,8 @@ class _Making:
         if count == 1:
             return others
         others["uniform"] = self._oof(lambda k: Decision((1 / count,) * count))
-        alone = [self._oof(lambda k, one=row: Decision(tuple(one.tolist()))) for row in np.eye(count)]  # type: ignore[misc]
+        single = [Decision(tuple(row)) for row in np.eye(count).tolist()]
+        alone = [self._oof(dict.fromkeys(self.without, decision).__getitem__) for decision in single]
         scores = np.array([over_repeats(self.metric, oof.stats) for oof in alone])
         best = int(scores.argmax() if self.metric.higher_is_better else scores.argmin())
         return others | {f"best single ({self.members[best].name})": alone[best]}
