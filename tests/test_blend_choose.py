@@ -203,6 +203,15 @@ def test_a_slow_metric_is_not_searched_unasked(monkeypatch):
     assert Chooser(table, Wanted("greedy", None, False)).ways == (("greedy", "arithmetic"), ("greedy", "geometric"))
 
 
+def test_a_metric_that_is_too_slow_for_it_is_not_decoded(monkeypatch):
+    rng = np.random.default_rng(2)
+    truth, predicted = blobs(rng, 40, specks=6)
+    assert Chooser(of_masks(truth, predicted), Wanted()).decide((0, 1, 2, 3)).steps
+    monkeypatch.setattr(choose, "LONGEST", 0.0)
+    chooser = Chooser(of_masks(truth, predicted), Wanted())
+    assert chooser.decide((0, 1, 2, 3)).steps == () and "were not tried: this metric takes" in chooser.notes[0]
+
+
 def test_lower_is_better_is_understood():
     table = of_labels(metric="log_loss", noise=(0.3, 4.0, 4.0))
     assert Chooser(table, Wanted("single", "arithmetic", False)).decide((0, 1, 2, 3)).weights == (1.0, 0.0, 0.0)

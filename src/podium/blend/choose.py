@@ -9,18 +9,21 @@ from itertools import combinations
 
 import numpy as np
 
-from podium.blend.decoding import with_steps
+from podium.blend.decoding import options_of, with_steps
 from podium.blend.evaluate import Counted, Evaluator, evaluator
 from podium.blend.search import METHODS
 from podium.blend.table import FoldSet, Table, without
 from podium.combine import Mean
+from podium.data.ragged import Ragged
 from podium.decode import Decision
 from podium.estimate import simplest
 
 LONGEST = 300.0
-"""Seconds beyond which a search of weights is not begun unasked."""
+"""Seconds beyond which a search of weights, or of the decoding, is not begun unasked."""
 EVALUATIONS = 2000
 """About how many weight vectors a search scores, over all sets of folds."""
+PROBE = 16
+"""Images by which is measured how long a metric takes."""
 Way = tuple[str, Mean]
 WAYS: tuple[Way, ...] = (
     ("uniform", "arithmetic"),
@@ -52,6 +55,7 @@ class Chooser:
         self._weights: dict[tuple[Way, FoldSet], tuple[float, ...]] = {}
         self._decisions: dict[FoldSet, Decision] = {}
         self.notes: list[str] = []
+        self.decodes = wanted.decode and self._can_decode()
         self.ways = self._ways()
         sets = [folds for count in range(3) for folds in _without_some(table.folds, count)]
         for method, mean in self.ways:
@@ -64,7 +68,7 @@ class Chooser:
         if folds not in self._decisions:
             method, mean = self._way(folds)
             decision = Decision(self._weights[(method, mean), folds], mean, (), method)
-            if self.wanted.decode:
+            if self.decodes:
                 decision = with_steps(self.table, folds, decision)
             self._decisions[folds] = decision
         return self._decisions[folds]
@@ -117,6 +121,25 @@ class Chooser:
             "--method greedy does it all the same"
         )
         return [way for way in ways if way[0] in ("uniform", "single")]
+
+    def _can_decode(self) -> bool:
+        """Whether steps on shapes can be tried in a few minutes: metrics of boundaries and objects look at every image anew."""
+        table = self.table
+        if not table.competition.masks or table.metric.needs != "labels":
+            return True
+        fold = table.folds[0]
+        first = table.volumes[fold][0]
+        some = Ragged(first.values[: first.offsets[: PROBE + 1][-1]], first.shapes[:PROBE], first.ids[:PROBE])
+        start = time.perf_counter()
+        table.plain([some], [1.0], "arithmetic")
+        each = (time.perf_counter() - start) / len(some)
+        images = sum(len(rows) for rows in table.rows.values())
+        if each * images * options_of(table.competition) <= 4 * LONGEST:  # blending, most of it, is done once for all
+            return True
+        self.notes.append(
+            f"steps of the decoding were not tried: this metric takes {1000 * each:.0f} ms an image, which is too long"
+        )
+        return False
 
     def _evaluator(self, mean: Mean) -> Evaluator:
         if mean not in self._evaluators:

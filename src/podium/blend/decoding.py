@@ -13,6 +13,7 @@ from podium.blend.biases import FLAT, Biases
 from podium.blend.points import choose_points
 from podium.blend.table import FoldSet, Table, without
 from podium.combine import combined
+from podium.config import Competition
 from podium.cores import cores
 from podium.data.ragged import Ragged
 from podium.decode import Decision, decoded, weighed
@@ -29,6 +30,19 @@ AMOUNTS: dict[Name, tuple[float, ...]] = {
     "largest": (1,),
 }
 """What is tried of each step, in order: of several that score alike the middle one is taken."""
+
+
+def options_of(competition: Competition) -> int:
+    """How many ways of decoding are tried on every image of a mask competition, for one set of folds."""
+    return len(THRESHOLDS) * (len(competition.scored) == 2) + len(_shaped(competition)) * sum(
+        map(len, AMOUNTS.values())
+    )
+
+
+def _shaped(competition: Competition) -> tuple[int, ...]:
+    """The classes whose shapes may be changed: of two the second, since what surrounds it is no shape."""
+    scored = competition.scored
+    return scored if len(scored) > 2 or competition.unscored else scored[1:]
 
 
 def with_steps(table: Table, folds: FoldSet, decision: Decision) -> Decision:
@@ -53,10 +67,8 @@ def with_steps(table: Table, folds: FoldSet, decision: Decision) -> Decision:
     elif isinstance(table.metric, OfConfusion):
         search.try_biases()
     if competition.masks:
-        # of two classes the shapes of the second are meant, what surrounds them is no shape
-        shaped = scored if len(scored) > 2 or competition.unscored else scored[1:]
         for name, amounts in AMOUNTS.items():
-            search.try_out([[Step(name, of, (amount,)) for amount in amounts] for of in shaped])
+            search.try_out([[Step(name, of, (amount,)) for amount in amounts] for of in _shaped(competition)])
     return replace(decision, steps=search.steps, gains=search.gains)
 
 
