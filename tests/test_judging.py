@@ -153,5 +153,7 @@ def test_objects_of_the_predicted_masks(tmp_path: Path) -> None:
     assert len(counts) == 7 and sum(int(row["objects"]) for row in counts) == len(objects) > 0
     assert len(list((folder / "overlays").glob("*.png"))) == 2
     assert json.loads((folder / "objects.json").read_text())["report"]["objects"] == len(objects)
+    told = podium_json(root, "predict", "tiny", "--objects", "--overlays", "2")
+    assert told["objects"]["objects"] == len(objects) and len(told["rows"]) == 2
     help_ = podium(root, "run", "--help").stdout
     assert "--objects" not in help_ and "--seeds" in help_

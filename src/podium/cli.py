@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import io
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -109,13 +113,18 @@ def _and_objects(work: Callable[..., None]) -> Callable[..., None]:
     def verb(name: str, objects: WithObjects = False, overlays: Overlays = None, **given: Any) -> None:
         if overlays is not None and not objects:
             raise UserError("--overlays: does nothing without --objects; add it")
-        work(name=name, **given)
-        if objects:
-            from podium.objects_of_run import report_objects
+        if not objects:
+            work(name=name, **given)
+            return
+        from podium.objects_of_run import report_objects
 
+        with _kept_back(given["as_json"]) as told:
+            work(name=name, **given)
             found = report_objects(name, given["out"], overlays)
-            if not given["as_json"]:
-                results().print(found.sentence(), markup=False, highlight=False, soft_wrap=True)
+        if given["as_json"]:
+            print_json(json.loads(told.getvalue()) | {"objects": asdict(found.report)})
+        else:
+            results().print(found.sentence(), markup=False, highlight=False, soft_wrap=True)
 
     given, more = (inspect.signature(function).parameters for function in (work, verb))
     first, *others = given.values()
@@ -123,6 +132,18 @@ def _and_objects(work: Callable[..., None]) -> Callable[..., None]:
     verb.__signature__ = inspect.Signature([first, *others, *added])  # type: ignore[attr-defined]
     verb.__annotations__ = work.__annotations__ | verb.__annotations__
     return verb
+
+
+@contextmanager
+def _kept_back(wanted: bool) -> Iterator[io.StringIO]:
+    """Where ``wanted``, what is printed to stdout inside, so that more can be added; printed as it is where it ends early."""
+    told = io.StringIO()
+    try:
+        with redirect_stdout(told) if wanted else nullcontext():
+            yield told
+    except BaseException:
+        sys.stdout.write(told.getvalue())
+        raise
 
 
 for _verb, _until, _go_on, _help in (
@@ -273,8 +294,6 @@ def bench(
     out: Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="Folder for the results.")] = None,  # noqa: UP045
     as_json: Json = False,
 ) -> None:
-    from dataclasses import asdict
-
     from podium.benches import run
 
     results = run(tuple(names or ()), out, quick, data, say() if as_json else print)
