@@ -155,5 +155,7 @@ def test_objects_of_the_predicted_masks(tmp_path: Path) -> None:
     assert json.loads((folder / "objects.json").read_text())["report"]["objects"] == len(objects)
     told = podium_json(root, "predict", "tiny", "--objects", "--overlays", "2")
     assert told["objects"]["objects"] == len(objects) and len(told["rows"]) == 2
+    for option in ("--json", "--set KEY=VALUE", "--folds 0,1", "--budget 30m", "COMPETITION"):
+        assert option in podium(root, "predict", "--help").stdout
     help_ = podium(root, "run", "--help").stdout
     assert "--objects" not in help_ and "--seeds" in help_

@@ -126,7 +126,8 @@ def _and_objects(work: Callable[..., None]) -> Callable[..., None]:
         else:
             results().print(found.sentence(), markup=False, highlight=False, soft_wrap=True)
 
-    given, more = (inspect.signature(function).parameters for function in (work, verb))
+    # with annotations as objects: typer does not look up names in a signature that is given to it
+    given, more = (inspect.signature(function, eval_str=True).parameters for function in (work, verb))
     first, *others = given.values()
     added = [more[key] for key in ("objects", "overlays")]
     verb.__signature__ = inspect.Signature([first, *others, *added])  # type: ignore[attr-defined]
