@@ -47,12 +47,15 @@ class Wanted:
 
 
 class Chooser:
-    """Makes the whole choice on any of a table's folds; what several sets of folds need is calculated once."""
+    """Makes the whole choice on any of a table's folds; what several sets of folds need is calculated once.
+
+    weights: what each way found on each set of folds.
+    """
 
     def __init__(self, table: Table, wanted: Wanted, say: Callable[[str], None] = lambda text: None) -> None:
         self.table, self.wanted = table, wanted
         self._evaluators: dict[Mean, Evaluator] = {}
-        self._weights: dict[tuple[Way, FoldSet], tuple[float, ...]] = {}
+        self.weights: dict[Way, dict[FoldSet, tuple[float, ...]]] = {}
         self._decisions: dict[FoldSet, Decision] = {}
         self.notes: list[str] = []
         self.decodes = wanted.decode and self._can_decode()
@@ -61,13 +64,13 @@ class Chooser:
         for method, mean in self.ways:
             say(f"blend: {method}, {mean} mean")
             found = METHODS[method](self._evaluator(mean), sets, table.metric.higher_is_better, wanted.seed)
-            self._weights |= {((method, mean), folds): weights for folds, weights in zip(sets, found, strict=True)}
+            self.weights[method, mean] = dict(zip(sets, found, strict=True))
 
     def decide(self, folds: FoldSet) -> Decision:
         """Choose on ``folds``, all of the table's or all but one."""
         if folds not in self._decisions:
             method, mean = self._way(folds)
-            decision = Decision(self._weights[(method, mean), folds], mean, (), method)
+            decision = Decision(self.weights[method, mean][folds], mean, (), method)
             if self.decodes:
                 decision = with_steps(self.table, folds, decision)
             self._decisions[folds] = decision
@@ -85,7 +88,7 @@ class Chooser:
             return self.ways[0]
         judged = []
         for way in self.ways:
-            each = [self._evaluator(way[1]).stats(self._weights[way, without(folds, k)], k) for k in folds]
+            each = [self._evaluator(way[1]).stats(self.weights[way][without(folds, k)], k) for k in folds]
             judged.append(np.concatenate(each))
         return self.ways[simplest(judged, self.table.metric, self.table.groups_of(folds))]
 

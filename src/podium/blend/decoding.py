@@ -18,7 +18,7 @@ from podium.cores import cores
 from podium.data.ragged import Ragged
 from podium.decode import Decision, decoded, weighed
 from podium.decode_steps import Name, Step, reshaped
-from podium.estimate import bootstrap, flat_middle, nested, worse_parts
+from podium.estimate import bootstrap, flat_middle, nested, paired, worse_parts
 from podium.metrics import OfConfusion, image_stats
 
 THRESHOLDS = tuple(round(0.2 + 0.02 * i, 2) for i in range(31))
@@ -50,7 +50,7 @@ def with_steps(table: Table, folds: FoldSet, decision: Decision) -> Decision:
 
     Questions and grades get points. Classes get a threshold, where there are two, or a factor each; then, of masks, what
     ``AMOUNTS`` lists, class by class. A step is taken only where its score on folds that it was not chosen on is better
-    than without it, and no class is worse beyond one standard error.
+    than without it beyond one standard error of the difference, and no class is worse beyond one.
     """
     competition = table.competition
     if competition.task in ("multilabel", "regression"):
@@ -130,11 +130,13 @@ class _Search:
             self._take(_Tried((Step("bias", None, chosen),), stats, (gain,)))
 
     def _gain(self, honest: np.ndarray, stats: np.ndarray) -> float | None:
-        """By how much a step is better than without it where it was not chosen (honest); None where it is not, there or all
-        in all, or a class suffers."""
+        """By how much a step is better than without it where it was not chosen (honest); None where that is not beyond one
+        standard error, where it is no better all in all, or a class suffers."""
         now = self._signed(self.stats)
         gain = self._signed(honest) - now
         if gain <= 0 or self._signed(stats) <= now:
+            return None
+        if gain <= paired(self.table.metric, honest, self.stats, self.groups, 200).std:
             return None
         return None if worse_parts(self.table.metric, honest, self.stats, self.groups) else gain
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from podium.blend.table import FoldSet, Table
 from podium.decode import Decision, mean
-from podium.estimate import nested
+from podium.estimate import nested, paired
 from podium.thresholds import choose, default, labels_at
 
 Points = tuple[float, ...]
@@ -19,7 +19,7 @@ def choose_points(table: Table, folds: FoldSet, decision: Decision) -> tuple[Poi
     has none, the metric looks at no labels, or those that nothing is chosen for do as well.
 
     Whether to choose at all is part of the choice: points are taken only where those that are chosen without each fold beat the
-    plain ones there, so one fold alone has none.
+    plain ones there beyond one standard error of the difference, so one fold alone has none.
     """
     competition, metric = table.competition, table.metric
     plain = default(competition.task, len(competition.classes))
@@ -41,9 +41,11 @@ def choose_points(table: Table, folds: FoldSet, decision: Decision) -> tuple[Poi
     if len(folds) < 2:
         return None
     found = nested(chosen, stats, column, metric.value)
-    better = found.nested - metric.value(stats(plain, np.ones(len(column), bool)))
+    before = stats(plain, np.ones(len(column), bool))
+    better = found.nested - metric.value(before)
     gain = better if metric.higher_is_better else -better
-    return (found.choice, gain) if gain > 0 else None
+    noise = paired(metric, found.stats, before, table.groups_of(folds), 200).std
+    return (found.choice, gain) if gain > noise else None
 
 
 def _chosen(
