@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.blend.table import FoldSet, Table
-from podium.combine import combined
+from podium.combine import combined, take
 from podium.data.chunk import NO_LABEL
 from podium.decode import Decision, weighed
 from podium.estimate import bootstrap, flat_middle
@@ -107,7 +107,7 @@ def _close(table: Table, fold: int, decision: Decision) -> _Close:
     for blend in combined(table.volumes[fold], decision.weights, unscored, decision.mean):
         ids = first.ids[at : at + len(blend)]
         at += len(blend)
-        truth = np.stack([table.targets[table.targets.index[name]][0] for name in ids.tolist()])
+        truth = take(table.targets, ids)[:, 0]
         image = np.repeat(np.arange(len(blend)), truth[0].size)
         known = truth.reshape(-1) != NO_LABEL
         logs = weighed(blend, unscored, decision.mean)[:, allowed]

@@ -257,7 +257,7 @@ def _blocks(
     step = block_of(first)
     for start in range(0, len(first), step):
         ids = first.ids[start : start + step]
-        truth = np.stack([targets[targets.index[name]][0] for name in ids.tolist()])
+        truth = take(targets, ids)[:, 0]
         labelled = np.flatnonzero(truth.reshape(-1) != NO_LABEL)
         size = truth[0].size
         image = (start + labelled // size).astype(np.int32)

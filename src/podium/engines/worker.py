@@ -12,6 +12,14 @@ from typing import Any
 from podium.errors import UserError
 
 
+def failed(error: Exception) -> dict[str, Any]:
+    """The answer of a process whose work ended with ``error``, which is being handled."""
+    if isinstance(error, UserError):
+        return {"event": "failed", "error": str(error), "user": True, "trace": ""}
+    said = f"{type(error).__name__}: {error}"
+    return {"event": "failed", "error": said, "user": False, "trace": traceback.format_exc()}
+
+
 def main(pipe: connection.Connection) -> None:
     """Serve jobs from ``pipe``. Each is answered with events and one final ``done`` or ``failed`` message."""
     die_with_parent()
@@ -30,11 +38,8 @@ def main(pipe: connection.Connection) -> None:
             }
         except KeyboardInterrupt:
             return
-        except UserError as error:
-            answer = {"event": "failed", "error": str(error), "user": True, "trace": ""}
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            answer = {"event": "failed", "error": said, "user": False, "trace": traceback.format_exc()}
+            answer = failed(error)
         _send(pipe, answer)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from podium.engines.local import end, environment
-from podium.engines.worker import die_with_parent
+from podium.engines.worker import die_with_parent, failed
 from podium.errors import UserError
 from podium.tuning.queue import Stop
 from podium.tuning.study import Brief
@@ -106,11 +105,8 @@ def main(pipe: connection.Connection, brief: Brief) -> None:
         answer: dict[str, Any] = {"event": "stopped", "why": _work(pipe, brief)}
     except KeyboardInterrupt:
         return
-    except UserError as error:
-        answer = {"event": "failed", "error": str(error), "user": True, "trace": ""}
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        answer = {"event": "failed", "error": said, "user": False, "trace": traceback.format_exc()}
+        answer = failed(error)
     pipe.send(answer)
 
 
