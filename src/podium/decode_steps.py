@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 import cv2
@@ -14,6 +15,8 @@ NAMES: tuple[Name, ...] = get_args(Name)
 """In the order in which they are done."""
 SHAPES: tuple[Name, ...] = ("fill_holes", "closing", "opening", "min_area", "largest")
 """Steps that change the shapes of one class."""
+_NONE = np.zeros(0, np.int64)
+_NOWHERE = np.zeros((0, 1), bool)
 
 
 @dataclass(frozen=True)
@@ -81,30 +84,64 @@ def reshaped(labels: np.ndarray, scores: np.ndarray, steps: Sequence[Step]) -> n
 
 def _reshape(label: np.ndarray, score: np.ndarray, step: Step) -> None:
     """One step on one image, in place."""
-    assert step.of is not None
-    mask = (label == step.of).astype(np.uint8)
-    if not mask.any():
-        return
-    if step.name in ("fill_holes", "closing"):
-        gained = _holes(mask, step.value[0]) if step.name == "fill_holes" else _closed(mask, step.value[0]) > mask
-        label[gained] = step.of
-        return
-    lost = _lost(mask, step)
-    if lost.any():
-        others = score[:, lost].copy()
-        others[step.of] = -np.inf
-        label[lost] = others.argmax(0)
+    ((at, told),) = changes(label, score, [step])
+    label.reshape(-1)[at] = told
 
 
-def _holes(mask: np.ndarray, most: float) -> np.ndarray:
-    """Pixels (bool) of holes of at most so many pixels, 0 for any."""
-    count, areas, boxes, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4, ltype=cv2.CV_32S)
+def changes(
+    label: np.ndarray, score: np.ndarray, steps: Sequence[Step]
+) -> Iterator[tuple[np.ndarray, np.ndarray | int]]:
+    """What each of ``steps``, the same one with different values, would do to one image: flat indices, and their new labels.
+
+    label: uint8 (H, W), contiguous. score: (C, H, W). What several values need is calculated once, and of the image only the
+    part that holds the class is looked at.
+    """
+    name, of = steps[0].name, steps[0].of
+    assert of is not None
+    values = [step.value[0] for step in steps]
+    mask = np.asarray(label == of, np.uint8)
+    left, top, width, height = cv2.boundingRect(mask)
+    if not width:
+        yield from [(_NONE, _NONE)] * len(steps)
+        return
+    # what surrounds the class eats into it, what lies beyond the image's edge does not
+    room = int(max(values)) if name == "opening" else 0
+    up, low = max(0, top - room), max(0, left - room)
+    mask = np.ascontiguousarray(mask[up : top + height + room, low : left + width + room])
+    flat = score.reshape(len(score), -1)
+    for found in _changed(mask, name, values):
+        rows, columns = np.divmod(np.flatnonzero(found), found.shape[1])
+        at = (rows + up) * label.shape[1] + columns + low
+        if name in ("fill_holes", "closing"):
+            yield at, of
+            continue
+        others = flat[:, at]
+        others[of] = -np.inf
+        yield at, others.argmax(0)
+
+
+def _changed(mask: np.ndarray, name: Name, values: Sequence[float]) -> Iterator[np.ndarray]:
+    """Pixels (bool) that a step with each of ``values`` adds to a mask or takes from it."""
+    match name:
+        case "fill_holes":
+            yield from _holes(mask, values)
+        case "closing":
+            yield from (_closed(mask, radius) > mask for radius in values)
+        case "opening":
+            yield from (cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(radius)) < mask for radius in values)
+        case _:
+            yield from _islands(mask, name, values)
+
+
+def _holes(mask: np.ndarray, most: Sequence[float]) -> Iterator[np.ndarray]:
+    """Pixels (bool) of holes of at most so many pixels, 0 for any. mask: no larger than what it holds, so that what touches
+    its edge is open to what surrounds it."""
+    _, areas, boxes, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4, ltype=cv2.CV_32S)
     left, top, width, height, area = boxes.T
     inside = (left > 0) & (top > 0) & (left + width < mask.shape[1]) & (top + height < mask.shape[0])
     inside[0] = False  # label 0 is the mask itself
-    if most:
-        inside &= area <= most
-    return np.asarray(inside[areas]) if count > 1 else np.zeros(mask.shape, bool)
+    for limit in most:
+        yield _of_areas(areas, inside & (area <= limit) if limit else inside)
 
 
 def _closed(mask: np.ndarray, radius: float) -> np.ndarray:
@@ -115,21 +152,22 @@ def _closed(mask: np.ndarray, radius: float) -> np.ndarray:
     return np.asarray(closed[edge:-edge, edge:-edge])
 
 
+@cache
 def _disc(radius: float) -> np.ndarray:
     reach = np.arange(-int(radius), int(radius) + 1)
     return np.asarray(reach[:, None] ** 2 + reach**2 <= radius**2 + 0.5, np.uint8)
 
 
-def _lost(mask: np.ndarray, step: Step) -> np.ndarray:
-    """Pixels (bool) of the mask that a step gives up."""
-    if step.name == "opening":
-        return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(step.value[0])) < mask)
+def _islands(mask: np.ndarray, name: Name, values: Sequence[float]) -> Iterator[np.ndarray]:
+    """Pixels (bool) of connected areas that are given up: of fewer than so many pixels, or all but the largest."""
     count, areas, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
     area = boxes[:, cv2.CC_STAT_AREA]
-    small = np.zeros(count, bool)
-    if step.name == "min_area":
-        small[1:] = area[1:] < step.value[0]
-    elif count > 2:
-        small[1:] = True
-        small[1 + int(area[1:].argmax())] = False
-    return np.asarray(small[areas])
+    for least in values:
+        small = area < least if name == "min_area" else np.arange(count) != 1 + int(area[1:].argmax())
+        small[0] = False  # what surrounds them
+        yield _of_areas(areas, small)
+
+
+def _of_areas(areas: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Pixels (bool) of ``chosen`` ones, bool (count,), of numbered areas (H, W)."""
+    return np.take(chosen, areas) if chosen.any() else _NOWHERE

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from podium import side_by_side
 from podium.blend.table import FoldSet, Table
 from podium.combine import combined, take
 from podium.data.chunk import NO_LABEL
@@ -20,6 +21,8 @@ GRID = tuple(round(-REACH + 0.1 * i, 1) for i in range(15))
 ROUNDS = 3
 FLAT = 0.1
 """Scores that are closer than this share of their own standard error are alike."""
+CACHED = 1 << 14
+"""Pixels looked at one amount after the other, so few that they stay in a core's cache."""
 Bias = tuple[float, ...]
 
 
@@ -27,8 +30,8 @@ Bias = tuple[float, ...]
 class _Close:
     """The images of a fold, as far as factors can change them.
 
-    counted: int64 (n, C, C) of the pixels whose label no factor can change. scores: float32 (C', p) of the others, logarithms;
-    truth, image: (p,).
+    counted: int64 (n, C, C) of the pixels whose label no factor can change. scores: float32 (C', p) of the others, logarithms,
+    of the classes ``allowed``; truth, image: (p,).
     """
 
     counted: np.ndarray
@@ -39,15 +42,49 @@ class _Close:
 
     def stats(self, bias: np.ndarray) -> np.ndarray:
         """Confusion matrices (n, C, C) under logarithms of factors (C,)."""
+        told, _ = self._winners(bias, self.allowed)
         classes = self.counted.shape[1]
-        top = self.scores[0] + np.float32(bias[self.allowed[0]])
-        told = np.full(len(self.truth), self.allowed[0], np.int64)
-        for of, score in zip(self.allowed[1:].tolist(), self.scores[1:], strict=True):
-            other = score + np.float32(bias[of])
-            told[other > top] = of
-            np.maximum(top, other, out=top)
         at = (self.image * classes + self.truth) * classes + told
         return self.counted + np.bincount(at, minlength=self.counted.size).reshape(self.counted.shape)
+
+    def sweep(self, bias: np.ndarray, of: int, amounts: np.ndarray, apart: bool) -> np.ndarray:
+        """Confusion matrices (A, n, C, C) with each of the ascending ``amounts`` as the logarithm of one class's factor.
+
+        apart: of each image, or else summed, n = 1. A pixel becomes the class from one amount on, so that all are counted in
+        one pass.
+        """
+        told, top = self._winners(bias, self.allowed[self.allowed != of])
+        score = self.scores[np.searchsorted(self.allowed, of)]
+        # of equals the lower class wins: below this the pixel is not of the class
+        least = np.where(told > of, top, np.nextafter(top, np.float32(np.inf)))
+        lost_to = np.zeros(len(told), np.uint8)  # how many amounts do not make it the class
+        for start in range(0, len(told), CACHED):
+            here = slice(start, start + CACHED)
+            for amount in amounts.astype(np.float32):
+                lost_to[here] += score[here] + amount < least[here]
+        classes, steps = self.counted.shape[1], len(amounts) + 1
+        images = len(self.counted) if apart else 1
+        cell = self.truth * classes + told
+        if apart:
+            cell += self.image * classes**2
+        counts = np.bincount(cell * steps + lost_to, minlength=images * classes**2 * steps)
+        counts = counts.reshape(images, classes, classes, steps)
+        won = counts.cumsum(-1)[..., :-1]  # at amount a all that are lost to no more than a of them
+        matrices = np.moveaxis(counts.sum(-1, keepdims=True) - won, -1, 0).copy()
+        matrices[..., of] += np.moveaxis(won.sum(2), -1, 0)
+        return matrices + (self.counted if apart else self.counted.sum(0, keepdims=True))
+
+    def _winners(self, bias: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The best of some classes, (p,), of equals the lower one, and how it scores."""
+        first, *others = among.tolist()
+        place = {of: at for at, of in enumerate(self.allowed.tolist())}
+        top = self.scores[place[first]] + np.float32(bias[first])
+        told = np.full(len(self.truth), first, np.int64)
+        for of in others:
+            other = self.scores[place[of]] + np.float32(bias[of])
+            told[other > top] = of
+            np.maximum(top, other, out=top)
+        return told, top
 
 
 class Biases:
@@ -55,7 +92,8 @@ class Biases:
 
     def __init__(self, table: Table, decision: Decision) -> None:
         assert isinstance(table.metric, OfConfusion)
-        self.table, self.decision, self.of_confusion = table, decision, table.metric.of_confusion
+        self.table, self.decision = table, decision
+        self.of_confusion, self.linear = table.metric.of_confusion, table.metric.linear
 
     def stats(self, bias: Bias, fold: int) -> np.ndarray:
         """Statistics (n, ...) of a fold's images, in the order of its first volume."""
@@ -68,29 +106,35 @@ class Biases:
         unscored class it is 0.
         """
         bias: Bias = (0.0,) * len(self.table.competition.classes)
-        best = float(self._scores([bias], folds)[0])
         stats = np.concatenate([self.stats(bias, k) for k in folds])
+        best = float(self._signed(stats.sum(0, keepdims=True))[0])
         tolerance = FLAT * bootstrap(self.table.metric, stats, self.table.groups_of(folds), 200).std
         for _ in range(ROUNDS):
             before = bias
             for of in self.table.competition.scored:
-                trials = [(*bias[:of], amount, *bias[of + 1 :]) for amount in GRID]
-                found = self._scores(trials, folds)
+                found = self._signed(np.sum(list(side_by_side.each(partial(self._sweep, bias, of), folds)), axis=0))
                 place = flat_middle(found, tolerance)
                 if found[place] > best:
-                    best, bias = float(found[place]), trials[place]
+                    best, bias = float(found[place]), (*bias[:of], GRID[place], *bias[of + 1 :])
             if bias == before:
                 break
         return bias
 
-    def _scores(self, biases: Sequence[Bias], folds: FoldSet) -> np.ndarray:
-        sums = np.stack([np.stack([self._sum(bias, k) for k in folds]).sum(0) for bias in biases])
+    def _signed(self, sums: np.ndarray) -> np.ndarray:
         values = self.table.metric.values(sums)
         return values if self.table.metric.higher_is_better else -values
 
-    def _sum(self, bias: Bias, fold: int) -> np.ndarray:
-        key = ("sum under a bias", self.decision.weights, self.decision.mean, bias, fold)
-        return self.table.once(key, lambda: self.stats(bias, fold).sum(0))
+    def _sweep(self, bias: Bias, of: int, fold: int) -> np.ndarray:
+        """Sums of a fold's statistics with each of GRID as the logarithm of one class's factor, (G, ...)."""
+        others = (*bias[:of], 0.0, *bias[of + 1 :])
+        key = ("sweep", self.decision.weights, self.decision.mean, others, of, fold)
+
+        def make() -> np.ndarray:
+            matrices = self._close(fold).sweep(np.array(bias), of, np.array(GRID), not self.linear)
+            stats = self.of_confusion(matrices.reshape(-1, *matrices.shape[2:]))
+            return np.asarray(stats.reshape(*matrices.shape[:2], *stats.shape[1:]).sum(1))
+
+        return self.table.once(key, make)
 
     def _close(self, fold: int) -> _Close:
         key = ("close", self.decision.weights, self.decision.mean, fold)

@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise, product
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from podium import side_by_side
 from podium.combine import FLOOR, LOGARITHMS, Mean, block_of, take
 from podium.cores import cores
 from podium.data.chunk import NO_LABEL
@@ -34,6 +35,8 @@ MANY = 1 << 16
 small, and cost more than they save."""
 MOST_CLASSES = 64
 """With more, sets of classes have no room in an integer."""
+_Kept = tuple[int, int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Open pixels of a block: how many classes, the fold's place, bits, classes, truth and image, as in ``Open``."""
 _FLOOR_BITS = np.float16(FLOOR).view(np.uint16)
 _ONE_BITS = np.float16(1).view(np.uint16)
 
@@ -226,27 +229,44 @@ def build(
     allowed = np.array([k for k in range(classes) if k != unscored])
     if len(allowed) > MOST_CLASSES or any(v.values.dtype != np.float16 for every in volumes.values() for v in every):
         raise NotCompact("only float16 probabilities of up to 64 classes are kept compactly")
-    counted, kept, pixels = {}, [], 0
+    counted: dict[int, np.ndarray] = {}
+    kept: list[_Kept] = []
+    pixels = 0
     for place, (fold, models) in enumerate(volumes.items()):
         matrices = np.zeros((len(models[0]), classes, classes), np.int64)
-        for image, truth, bits in _blocks(models, targets, allowed, mean):
-            pixels += len(truth)
-            winner, agreed = _agreed(bits)
-            counted_by = _tally(matrices, image[agreed], truth[agreed], allowed[winner[agreed]])
-            matrices += counted_by
-            rest = np.flatnonzero(~agreed)
-            bits, image, truth = bits[:, :, rest], image[rest], truth[rest]
-            left = ~_beaten(bits)  # (K, n)
-            number = left.sum(0)
-            single = number == 1
-            matrices += _tally(matrices, image[single], truth[single], allowed[left[:, single].argmax(0)])
-            for k in np.unique(number[~single]).tolist():
-                these = np.flatnonzero(number == k)
-                which = np.nonzero(left[:, these].T)[1].reshape(-1, k).T
-                picked = np.take_along_axis(bits[:, :, these], which[None], axis=1)
-                kept.append((k, place, picked, allowed[which].astype(np.uint8), truth[these], image[these]))
+        blocks = _blocks(models, targets, allowed, mean)
+        for size, start, settled, rest in side_by_side.each(partial(_settle, allowed, classes, place), blocks):
+            pixels += size
+            matrices[start : start + len(settled)] += settled
+            kept += rest
         counted[fold] = matrices
     return Compact(mean, len(first), classes, counted, tuple(_sorted(kept)), pixels)
+
+
+def _settle(
+    allowed: np.ndarray, classes: int, place: int, block: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> tuple[int, int, np.ndarray, list[_Kept]]:
+    """Of a block of images: how many pixels, the first image, matrices of what is settled, and what is not."""
+    image, truth, bits = block
+    if not len(truth):
+        return 0, 0, np.zeros((0, classes, classes), np.int64), []
+    start, size = int(image[0]), len(truth)
+    matrices = np.zeros((int(image[-1]) + 1 - start, classes, classes), np.int64)
+    winner, agreed = _agreed(bits)
+    matrices += _tally(matrices, image[agreed] - start, truth[agreed], allowed[winner[agreed]])
+    rest = np.flatnonzero(~agreed)
+    bits, image, truth = bits[:, :, rest], image[rest], truth[rest]
+    left = ~_beaten(bits)  # (K, n)
+    number = left.sum(0)
+    single = number == 1
+    matrices += _tally(matrices, image[single] - start, truth[single], allowed[left[:, single].argmax(0)])
+    kept = []
+    for k in np.unique(number[~single]).tolist():
+        these = np.flatnonzero(number == k)
+        which = np.nonzero(left[:, these].T)[1].reshape(-1, k).T
+        picked = np.take_along_axis(bits[:, :, these], which[None], axis=1)
+        kept.append((k, place, picked, allowed[which].astype(np.uint8), truth[these], image[these]))
+    return size, start, matrices, kept
 
 
 def _blocks(
@@ -315,7 +335,7 @@ def _tally(like: np.ndarray, image: np.ndarray, truth: np.ndarray, told: np.ndar
     return np.bincount(at, minlength=like.size).reshape(like.shape)
 
 
-def _sorted(kept: list[tuple[int, int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> Iterator[Open]:
+def _sorted(kept: Sequence[_Kept]) -> Iterator[Open]:
     """The pieces of each number of classes as one, its parts beside each other."""
     for k in sorted({piece[0] for piece in kept}):
         pieces = [piece for piece in kept if piece[0] == k]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 
 from podium.blend.biases import FLAT, Biases
 from podium.blend.points import choose_points
 from podium.blend.table import FoldSet, Table, without
-from podium.combine import combined
+from podium.blend.tries import Steps, Tries
 from podium.config import Competition
-from podium.cores import cores
-from podium.data.ragged import Ragged
-from podium.decode import Decision, decoded, weighed
-from podium.decode_steps import Name, Step, reshaped
+from podium.decode import Decision
+from podium.decode_steps import Name, Step
 from podium.estimate import bootstrap, flat_middle, nested, paired, worse_parts
-from podium.metrics import OfConfusion, image_stats
+from podium.metrics import OfConfusion
 
 THRESHOLDS = tuple(round(0.2 + 0.02 * i, 2) for i in range(31))
 AMOUNTS: dict[Name, tuple[float, ...]] = {
@@ -76,7 +72,7 @@ def with_steps(table: Table, folds: FoldSet, decision: Decision) -> Decision:
 class _Tried:
     """Further steps, with the statistics of all rows under them, and what each gains where it was not chosen."""
 
-    steps: tuple[Step, ...]
+    steps: Steps
     stats: np.ndarray
     gains: tuple[float, ...] = ()
 
@@ -87,8 +83,9 @@ class _Search:
     def __init__(self, table: Table, folds: FoldSet, decision: Decision) -> None:
         self.table, self.folds, self.decision = table, folds, decision
         self.groups = table.groups_of(folds)
+        self.tries = Tries(table, decision)
         self.column = np.concatenate([np.full(len(table.rows[k]), k) for k in folds])
-        self.steps: tuple[Step, ...] = ()
+        self.steps: Steps = ()
         self.gains: tuple[float, ...] = ()
         self.stats = self._score([()])[0].stats
         std = bootstrap(table.metric, self.stats, self.groups, 200).std
@@ -162,46 +159,7 @@ class _Search:
         value = self.table.metric.value(stats)
         return value if self.table.metric.higher_is_better else -value
 
-    def _score(self, options: Sequence[tuple[Step, ...]]) -> list[_Tried]:
+    def _score(self, options: Sequence[Steps]) -> list[_Tried]:
         """Statistics of further steps, each after those that are taken already."""
-        each = zip(*(self._of_fold(options, k) for k in self.folds), strict=True)
-        return [_Tried(steps, np.concatenate(stats)) for steps, stats in zip(options, each, strict=True)]
-
-    def _of_fold(self, options: Sequence[tuple[Step, ...]], fold: int) -> list[np.ndarray]:
-        """The same of one fold; its images are blended once for all options."""
-        table, base = self.table, ("steps", self.decision.weights, self.decision.mean, self.steps, fold)
-        todo = [steps for steps in options if (*base, steps) not in table.known]
-        if todo:
-            pieces, found = self._pieces(fold), []
-            # a few blocks at a time, so that memory does not grow with the images
-            while some := list(islice(pieces, 4 * cores())):
-                if len(some) == 1:
-                    found.append(self._block(some[0], todo))
-                    continue
-                with ThreadPoolExecutor(cores()) as pool:
-                    found += pool.map(lambda piece: self._block(piece, todo), some)
-            for steps, stats in zip(todo, zip(*found, strict=True), strict=True):
-                table.known[(*base, steps)] = np.concatenate(stats)
-        return [table.known[(*base, steps)] for steps in options]
-
-    def _pieces(self, fold: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Ids and blended scores of some of a fold's images at a time."""
-        volumes, decision, at = self.table.volumes[fold], self.decision, 0
-        for scores in combined(volumes, decision.weights, self.table.competition.unscored_index, decision.mean):
-            yield volumes[0].ids[at : at + len(scores)], scores
-            at += len(scores)
-
-    def _block(self, piece: tuple[np.ndarray, np.ndarray], options: Sequence[tuple[Step, ...]]) -> list[np.ndarray]:
-        ids, scores = piece
-        unscored, mean = self.table.competition.unscored_index, self.decision.mean
-        before = weighed(scores.copy(), unscored, mean, self.steps)
-        labels = reshaped(before.argmax(1).astype(np.uint8), before, self.steps)
-        found = []
-        for steps in options:
-            if any(step.name in ("bias", "threshold") for step in steps):
-                told = decoded(scores.copy(), unscored, mean, (*self.steps, *steps))
-            else:
-                told = reshaped(labels, before, steps)
-            output = Ragged.stack(told[:, None].astype(np.uint8), ids)
-            found.append(image_stats(self.table.metric, self.table.targets, output))
-        return found
+        found = self.tries.stats(self.steps, options, self.folds)
+        return [_Tried(steps, stats) for steps, stats in zip(options, found, strict=True)]

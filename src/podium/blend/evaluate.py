@@ -39,6 +39,7 @@ class Counted:
         self._linear = metric.linear
         self._place = {fold: i for i, fold in enumerate(compact.folds)}
         self._known: dict[bytes, np.ndarray] = {}
+        self._of_images: dict[tuple[bytes, int], np.ndarray] = {}
 
     @property
     def models(self) -> int:
@@ -51,7 +52,13 @@ class Counted:
         return self.metric.values(np.einsum("bf,bf...->b...", chosen, sums))
 
     def stats(self, weights: Sequence[float], fold: int) -> np.ndarray:
-        return self.of_confusion(self.compact.stats(np.asarray(weights), fold))
+        key = np.asarray(weights, np.float32).tobytes(), fold
+        if key not in self._of_images:
+            self._of_images[key] = self._stats(np.asarray(weights), fold)
+        return self._of_images[key]
+
+    def _stats(self, weights: np.ndarray, fold: int) -> np.ndarray:
+        return self.of_confusion(self.compact.stats(weights, fold))
 
     def _sums(self, weights: np.ndarray) -> list[np.ndarray]:
         """The metric's statistics summed per fold, (F, ...), of each vector; what was asked before is remembered."""
@@ -65,7 +72,7 @@ class Counted:
                 flat = self.of_confusion(found.reshape(-1, *found.shape[2:]))
                 made = flat.reshape(*found.shape[:2], *flat.shape[1:])
             else:
-                made = np.stack([[self.stats(row, k).sum(0) for k in self._place] for row in rows])
+                made = np.stack([[self._stats(row, k).sum(0) for k in self._place] for row in rows])
             self._known |= zip(new, made, strict=True)
         return [self._known[name] for name in names]
 
