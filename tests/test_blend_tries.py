@@ -19,22 +19,18 @@ from podium.config import Competition
 from podium.config_file import validate
 from podium.data.ragged import Ragged
 from podium.decode import Decision
-from podium.decode_steps import Step, changes
+from podium.decode_steps import Name, Step, changes
 from test_blend_compact import ragged
 
 CLASSES = ("void", "a", "b", "c")
-STEPS = [
-    Step(name, of, (amount,))
-    for name, amounts in {
-        "fill_holes": (2, 9, 0),
-        "closing": (1, 2),
-        "opening": (1, 2),
-        "min_area": (2, 5, 12),
-        "largest": (1,),
-    }.items()
-    for of in (1, 3)
-    for amount in amounts
-]
+AMOUNTS: dict[Name, tuple[float, ...]] = {
+    "fill_holes": (2, 9, 0),
+    "closing": (1, 2),
+    "opening": (1, 2),
+    "min_area": (2, 5, 12),
+    "largest": (1,),
+}
+STEPS = [Step(name, of, (amount,)) for name, amounts in AMOUNTS.items() for of in (1, 3) for amount in amounts]
 
 
 def table_of(seed, metric="mean_iou", same_size=True, levels=6, unscored=True, **more):
