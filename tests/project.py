@@ -88,12 +88,12 @@ def environment(root: Path) -> dict[str, str]:
     return kept | {"PODIUM_ROOT": str(root), "PYTHONPATH": str(SOURCE), "HOME": str(home), "OMP_NUM_THREADS": "1"}
 
 
-def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(root: Path, *arguments: str, more: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """The real command in its own process group."""
     return subprocess.Popen(
         [sys.executable, "-m", "podium", *arguments],
         cwd=root,
-        env=environment(root),
+        env=environment(root) | (more or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

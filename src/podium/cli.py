@@ -40,6 +40,7 @@ from podium.cli_options import (
     options_of,
 )
 from podium.cli_output import messages, print_json, results, say
+from podium.cli_submit import download, submit
 from podium.cli_tune import HELP, tune
 from podium.errors import UserError
 
@@ -285,6 +286,8 @@ app.command(help="Choose blend weights and decoding on out-of-fold predictions, 
 )
 app.command("import-oof", help="Take over predictions made elsewhere, checked like our own, to blend them.")(import_oof)
 app.command(help="Show the scores of every model and blend, or compare two of them.")(board)
+app.command(help="Send a checked file to Kaggle and follow it to its score.")(submit)
+app.command(help="Fetch a competition's files from Kaggle and unpack them.")(download)
 
 
 @app.command(help="Run the benchmarks that fit this machine, each with its control, and sum up what they measured.")

@@ -119,13 +119,13 @@ def options_of(
     )
 
 
-def seconds_of(text: str) -> float:
-    """Seconds of a time like ``90s``, ``30m``, ``1h30m``."""
+def seconds_of(text: str, option: str = "--budget") -> float:
+    """Seconds of a time like ``90s``, ``30m``, ``1h30m``; option: whose value it is."""
     found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
     if not found or not any(found.groups()):
-        raise UserError(f"--budget {text}: not a time; write for example 30m, 1h30m or 90s")
+        raise UserError(f"{option} {text}: not a time; write for example 30m, 1h30m or 90s")
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
     total = hours * 3600 + minutes * 60 + seconds
     if total <= 0:
-        raise UserError(f"--budget {text}: must be longer than nothing")
+        raise UserError(f"{option} {text}: must be longer than nothing")
     return total

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from podium.config import Competition
-from podium.data import kaggle
 from podium.data.sample import has_sample, is_sample, place, sample_of_this_version, what_it_is, write_sample
 from podium.errors import UserError
+from podium.kaggle import credentials
+from podium.kaggle import download as kaggle_download
 
 KAGGLE_INPUT = Path("/kaggle/input")
 """Where Kaggle's notebooks find a competition's files."""
@@ -93,13 +94,13 @@ def locate(
         if kind == "environment":
             notify(f"PODIUM_DATA: there is no {folder / wanted}; looking further")
 
-    found = kaggle.credentials() if competition.kaggle is not None else None
+    found = credentials.credentials() if competition.kaggle is not None else None
     if competition.kaggle is not None and found is not None:
         notify(f"downloading {competition.kaggle} from Kaggle to {project} (credentials: {found})")
         if download is not None:
             download(competition.kaggle, project)
         else:
-            kaggle.download(competition.kaggle, project, expect=wanted)
+            kaggle_download.download(competition.kaggle, project, expect=wanted)
         if not _there(project, wanted):
             raise UserError(
                 f"{project}: the download of '{competition.kaggle}' brought {_held(project)} instead of "

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from podium.data import kaggle
 from podium.errors import UserError
+from podium.kaggle import command, credentials, download
 
 
 @pytest.fixture(autouse=True)
@@ -49,52 +49,52 @@ def token(folder: Path, name: str, text: str = "secret-token-123") -> Path:
 
 def test_credentials_in_the_command_lines_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home" / ".kaggle"
-    assert kaggle.credentials() is None
+    assert credentials.credentials() is None
     monkeypatch.setenv("KAGGLE_USERNAME", "me")
-    assert kaggle.credentials() is None  # a name without a key is nothing
+    assert credentials.credentials() is None  # a name without a key is nothing
     monkeypatch.delenv("KAGGLE_USERNAME")
     xdg = token(tmp_path / "home" / ".config" / "kaggle", "kaggle.json", "{}")
-    assert kaggle.credentials() == str(xdg)
+    assert credentials.credentials() == str(xdg)
     json = token(home, "kaggle.json", "{}")
-    assert kaggle.credentials() == str(json)
+    assert credentials.credentials() == str(json)
     monkeypatch.setenv("KAGGLE_USERNAME", "me")
     monkeypatch.setenv("KAGGLE_KEY", "key")
-    assert kaggle.credentials() == "KAGGLE_USERNAME and KAGGLE_KEY"
+    assert credentials.credentials() == "KAGGLE_USERNAME and KAGGLE_KEY"
     access = token(home, "access_token")
-    assert kaggle.credentials() == str(access)
+    assert credentials.credentials() == str(access)
     monkeypatch.setenv("KAGGLE_API_TOKEN", "abc")
-    assert kaggle.credentials() == "KAGGLE_API_TOKEN"
+    assert credentials.credentials() == "KAGGLE_API_TOKEN"
 
 
 def test_config_dir_moves_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     token(tmp_path / "home" / ".kaggle", "kaggle.json", "{}")
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "moved"))
-    assert kaggle.credentials() is None
+    assert credentials.credentials() is None
     moved = token(tmp_path / "moved", "kaggle.json", "{}")
-    assert kaggle.credentials() == str(moved)
+    assert credentials.credentials() == str(moved)
     access = token(tmp_path / "moved", "access_token")
-    assert kaggle.credentials() == str(access)
-    assert kaggle.environment()["KAGGLE_API_TOKEN"] == str(access)  # a path: the secret stays in its file
+    assert credentials.credentials() == str(access)
+    assert credentials.environment()["KAGGLE_API_TOKEN"] == str(access)  # a path: the secret stays in its file
     access.write_text("")
-    assert kaggle.credentials() == str(moved)
+    assert credentials.credentials() == str(moved)
 
 
 def test_program_beside_python_comes_before_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kaggle.executable() is None
+    assert command.executable() is None
     program(tmp_path, "")
-    assert kaggle.executable() == tmp_path / "bin" / "kaggle"
+    assert command.executable() == tmp_path / "bin" / "kaggle"
     (tmp_path / "env").mkdir()
     monkeypatch.setattr(sys, "executable", str(tmp_path / "env" / "python"))
     (tmp_path / "env" / "kaggle").write_text("")
-    assert kaggle.executable() == tmp_path / "bin" / "kaggle"  # not executable
+    assert command.executable() == tmp_path / "bin" / "kaggle"  # not executable
     (tmp_path / "env" / "kaggle").chmod(0o755)
-    assert kaggle.executable() == tmp_path / "env" / "kaggle"
+    assert command.executable() == tmp_path / "env" / "kaggle"
 
 
 def test_download_unpacks_into_place(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "served.zip", {"toy.npz": b"data", "more/readme.txt": b"hello"})
     program(tmp_path, f'echo "Downloading $slug.zip to $folder"; cp {archive} "$folder/$slug.zip"')
-    kaggle.download("the-slug", tmp_path / "data" / "toy", expect="toy.npz")
+    download.download("the-slug", tmp_path / "data" / "toy", expect="toy.npz")
     held = {str(path.relative_to(tmp_path / "data")) for path in (tmp_path / "data").rglob("*") if path.is_file()}
     assert held == {"toy/toy.npz", "toy/more/readme.txt"}
     assert (tmp_path / "data" / "toy" / "toy.npz").read_bytes() == b"data"
@@ -107,7 +107,7 @@ def test_what_is_there_already_stays(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("mine")
     archive = zipped(tmp_path / "served.zip", {"toy.npz": b"data", "notes.txt": b"theirs"})
     program(tmp_path, f'cp {archive} "$folder/$slug.zip"')
-    kaggle.download("the-slug", folder, expect="toy.npz")
+    download.download("the-slug", folder, expect="toy.npz")
     assert (folder / "notes.txt").read_text() == "mine"
     assert (folder / "toy.npz").read_bytes() == b"data"
 
@@ -119,20 +119,20 @@ def test_a_folder_may_be_expected_too(tmp_path: Path, inner: str) -> None:
         members["copy/train/images/1.png"] = b"copy"
     archive = zipped(tmp_path / "served.zip", members)
     program(tmp_path, f'cp {archive} "$folder/$slug.zip"')
-    kaggle.download("the-slug", tmp_path / "toy", expect="train/images")
+    download.download("the-slug", tmp_path / "toy", expect="train/images")
     assert (tmp_path / "toy" / "train" / "images" / "1.png").read_bytes() == b"data"
     assert sorted(path.name for path in (tmp_path / "toy").iterdir()) == (["train"] if inner else ["copy", "train"])
     with pytest.raises(UserError, match=r"brought .*train/images/1\.png.*, not test/images; correct data or kaggle in"):
-        kaggle.download("the-slug", tmp_path / "new", expect="test/images")
+        download.download("the-slug", tmp_path / "new", expect="test/images")
 
 
 def test_expected_file_in_a_subfolder_or_not_at_all(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "served.zip", {"inner/toy.npz": b"data"})
     program(tmp_path, f'cp {archive} "$folder/$slug.zip"')
-    kaggle.download("the-slug", tmp_path / "toy", expect="toy.npz")
+    download.download("the-slug", tmp_path / "toy", expect="toy.npz")
     assert (tmp_path / "toy" / "toy.npz").read_bytes() == b"data"
     with pytest.raises(UserError, match=r"brought inner/toy\.npz, not other\.npz"):
-        kaggle.download("the-slug", tmp_path / "new", expect="other.npz")
+        download.download("the-slug", tmp_path / "new", expect="other.npz")
     assert not (tmp_path / "new").exists()
 
 
@@ -153,7 +153,7 @@ def test_expected_file_in_a_subfolder_or_not_at_all(tmp_path: Path) -> None:
 def test_failures_by_output_and_by_exit_code(tmp_path: Path, body: str, said: str) -> None:
     program(tmp_path, body)
     with pytest.raises(UserError) as caught:
-        kaggle.download("the-slug", tmp_path / "data" / "toy")
+        download.download("the-slug", tmp_path / "data" / "toy")
     text = str(caught.value)
     assert said in text and "--data" in text and "--sample" in text and "\n" not in text
     assert list((tmp_path / "data").iterdir()) == []
@@ -161,7 +161,7 @@ def test_failures_by_output_and_by_exit_code(tmp_path: Path, body: str, said: st
 
 def test_without_the_program(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no 'kaggle' command.*--data"):
-        kaggle.download("the-slug", tmp_path / "toy")
+        download.download("the-slug", tmp_path / "toy")
 
 
 def test_secrets_never_reach_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_secrets_never_reach_the_message(tmp_path: Path, monkeypatch: pytest.Mon
     token(tmp_path / "home" / ".kaggle", "kaggle.json", '{"username": "me", "key": "key-from-file"}')
     program(tmp_path, 'echo "could not use key-from-env token-from-env secret-token-123 key-from-file"; exit 1')
     with pytest.raises(UserError) as caught:
-        kaggle.download("the-slug", tmp_path / "toy")
+        download.download("the-slug", tmp_path / "toy")
     assert "could not use *** *** *** ***" in str(caught.value)
 
 
@@ -180,7 +180,7 @@ def test_archives_cannot_write_outside(tmp_path: Path, name: str) -> None:
     archive = zipped(tmp_path / "x.zip", {"good.txt": b"1", name: b"2"})
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="leads out of the folder"):
-        kaggle.unpack(archive, tmp_path / "out")
+        download.unpack(archive, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -191,7 +191,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
         archive.writestr(link, "/etc/passwd")
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="is a link"):
-        kaggle.unpack(tmp_path / "x.zip", tmp_path / "out")
+        download.unpack(tmp_path / "x.zip", tmp_path / "out")
 
 
 def test_damaged_archive(tmp_path: Path) -> None:
@@ -200,4 +200,4 @@ def test_damaged_archive(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(whole[:-40])
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match=r"x\.zip: is damaged or no zip"):
-        kaggle.unpack(tmp_path / "x.zip", tmp_path / "out")
+        download.unpack(tmp_path / "x.zip", tmp_path / "out")
