@@ -373,3 +373,35 @@ def test_a_file_of_another_size_is_refused(site: Site) -> None:
 def test_the_command_line_is_the_real_one() -> None:
     told = subprocess.run([str(Path(sys.executable).parent / "kaggle"), "--version"], capture_output=True, text=True)
     assert told.stdout.startswith("Kaggle CLI 2.")
+
+
+# ---------------------------------------------------------------- at the end of a run
+
+
+def test_a_run_that_sends_what_it_packed(site: Site) -> None:
+    words = ("run", "tiny", "--submit", "--set", "train.epochs=1", "--folds", "0,1", "--json")
+    codes = []
+    for _ in range(2):  # the second time all is finished, and sent
+        process = start(site.root, *words, more=site.kaggle.environment)
+        out, err = process.communicate(timeout=300)
+        codes.append((process.returncode, json.loads(out)["sent"][0]["state"]))
+        assert KEY not in out + err
+    assert codes == [(0, "scored"), (0, "scored")], err
+    assert "was sent before" in err
+    (entry,) = site.kaggle.entries
+    board = json.loads(out)
+    assert entry.content == Path(board["submission"]).read_bytes()
+    assert entry.description.startswith("CV 0.") and board["upload"] == "podium submit tiny"
+    code, out, _ = site.run("board", "tiny", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["rows"][-1]["public"] == 0.5125 and len(told["leaderboard"]["points"]) == 1
+    assert Path(told["leaderboard"]["plot"]).is_file()
+
+
+def test_a_run_that_could_not_send_says_so_first(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAGGLE_KEY")
+    code, out, err = site.run("run", "tiny", "--submit", "--set", "train.epochs=1")
+    assert code == 2 and out == "" and "no Kaggle credentials" in err and not (site.root / "runs").exists()
+    monkeypatch.setenv("KAGGLE_KEY", KEY)
+    code, _, err = site.run("run", "tiny", "--submit", "--sample")
+    assert code == 2 and "--submit and --sample exclude each other" in err

@@ -19,9 +19,11 @@ from podium.estimate import Gain, Repeats, paired
 from podium.prepare import Options, Prepared, Say, prepare
 from podium.report import board as boards
 from podium.report.board import Board, Row
+from podium.report.leaderboard import agreement
 from podium.standing import Copies, Scored
 from podium.store import read_json, write_json
 from podium.submission import ledger
+from podium.submission.pack import LEDGER
 
 RESAMPLES = 2000
 
@@ -69,7 +71,7 @@ def blend(name: str, options: Options, models: Sequence[str], settings: BlendSet
         tuple(notes),
         (time.monotonic() - started) / 60,
         submission,
-        pipeline.upload_command(prepared, submission, scored.rows[-1]),
+        pipeline.upload_command(prepared, submission),
         tuned=scored.blend.tuned,
     )
     write_json(prepared.workspace.runs(prepared.name) / "board.json", asdict(board))
@@ -89,7 +91,12 @@ def whole_board(name: str, options: Options, say: Say) -> Board:
     rows = [*last.rows, *more]
     models = boards.ranked(rows, metrics.of(competition), competition.validation.choose_by) if more else rows
     told = _leaderboard(prepared)
-    return replace(last, rows=tuple(_with_scores(row, told.get(row.run, {})) for row in models))
+    found = agreement(
+        prepared.workspace.submissions / LEDGER,
+        prepared.name,
+        prepared.workspace.runs(prepared.name) / "leaderboard.png",
+    )
+    return replace(last, rows=tuple(_with_scores(row, told.get(row.run, {})) for row in models), leaderboard=found)
 
 
 def compare(name: str, options: Options, first: str, second: str, say: Say) -> Comparison:
@@ -174,7 +181,7 @@ def _copies(prepared: Prepared, say: Say) -> Copies | None:
 def _leaderboard(prepared: Prepared) -> dict[str, dict[str, float]]:
     """What the ledger says of blends, by the beginning of their key: public and private score, the last ones."""
     told: dict[str, dict[str, float]] = {}
-    for event in ledger.read(prepared.workspace.submissions / "ledger.csv"):
+    for event in ledger.read(prepared.workspace.submissions / LEDGER):
         if event["event"] == "scored" and event["competition"] == prepared.name and event["blend"]:
             key = event["blend"].rpartition("@")[2]
             told[key] = {kind: float(event[kind]) for kind in ("public", "private") if event[kind]}
@@ -189,4 +196,5 @@ def _last_board(name: str, out: Path | None) -> Board:
     raw = pipeline.last_board(name, out)
     rows = tuple(Row(**row) for row in raw["rows"])
     choice = boards.Choice(**raw["choice"]) if raw["choice"] else None
-    return Board(**(raw | {"rows": rows, "choice": choice, "folds": tuple(raw["folds"]), "notes": tuple(raw["notes"])}))
+    kept = {"rows": rows, "choice": choice, "folds": tuple(raw["folds"]), "notes": tuple(raw["notes"])}
+    return Board(**(raw | kept | {"leaderboard": None}))

@@ -40,7 +40,7 @@ from podium.cli_options import (
     options_of,
 )
 from podium.cli_output import messages, print_json, results, say
-from podium.cli_submit import download, submit
+from podium.cli_submit import download, show, submit
 from podium.cli_tune import HELP, tune
 from podium.errors import UserError
 
@@ -127,13 +127,7 @@ def _and_objects(work: Callable[..., None]) -> Callable[..., None]:
         else:
             results().print(found.sentence(), markup=False, highlight=False, soft_wrap=True)
 
-    # with annotations as objects: typer does not look up names in a signature that is given to it
-    given, more = (inspect.signature(function, eval_str=True).parameters for function in (work, verb))
-    first, *others = given.values()
-    added = [more[key] for key in ("objects", "overlays")]
-    verb.__signature__ = inspect.Signature([first, *others, *added])  # type: ignore[attr-defined]
-    verb.__annotations__ = work.__annotations__ | verb.__annotations__
-    return verb
+    return _with_options(work, verb, ("objects", "overlays"))
 
 
 @contextmanager
@@ -148,6 +142,42 @@ def _kept_back(wanted: bool) -> Iterator[io.StringIO]:
         raise
 
 
+def _and_submit(work: Callable[..., None]) -> Callable[..., None]:
+    """``work`` with an option that sends the file it packs."""
+
+    def verb(
+        name: str,
+        submit: Annotated[
+            bool, typer.Option("--submit", help="Send the packed file to Kaggle and wait for its score.")
+        ] = False,
+        **given: Any,
+    ) -> None:
+        if not submit or given["dry_run"]:
+            work(name=name, **given)
+            return
+        from podium.submitting import ready, send_packed
+
+        ready(name, given["out"], given["sample"])
+        with _kept_back(given["as_json"]) as told:
+            work(name=name, **given)
+            sent = send_packed(name, given["out"], say())
+        if given["as_json"]:
+            print_json(json.loads(told.getvalue()) | {"sent": [asdict(each) for each in sent]})
+        show(sent, given["as_json"])
+
+    return _with_options(work, verb, ("submit",))
+
+
+def _with_options(work: Callable[..., None], verb: Callable[..., None], added: tuple[str, ...]) -> Callable[..., None]:
+    """``verb`` with the signature of ``work`` and options of its own."""
+    # with annotations as objects: typer does not look up names in a signature that is given to it
+    given, more = (inspect.signature(function, eval_str=True).parameters for function in (work, verb))
+    first, *others = given.values()
+    verb.__signature__ = inspect.Signature([first, *others, *(more[key] for key in added)])  # type: ignore[attr-defined]
+    verb.__annotations__ = work.__annotations__ | verb.__annotations__
+    return verb
+
+
 for _verb, _until, _go_on, _help in (
     ("run", "pack", False, "All stages: data, folds, training, prediction, blend, submission file, board."),
     ("train", "train", False, "Train the models and score them on the folds they have not seen."),
@@ -155,7 +185,11 @@ for _verb, _until, _go_on, _help in (
     ("pack", "pack", True, "Blend, write the submission file and read it back; predicts what is missing."),
 ):
     _works = _work(_until, _go_on)
-    app.command(_verb, help=_help)(_and_objects(_works) if _verb == "predict" else _works)
+    if _verb == "predict":
+        _works = _and_objects(_works)
+    elif _until == "pack":
+        _works = _and_submit(_works)
+    app.command(_verb, help=_help)(_works)
 
 
 app.command(help=HELP)(tune)

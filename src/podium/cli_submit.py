@@ -49,15 +49,16 @@ def submit(
     if resume:
         if file is not None or message or again:
             raise UserError("--resume sends nothing; leave out FILE, --message and --again")
-        show(resume_all(name, out, patience, say()), as_json)
-        return
-    show(send_and_follow(name, file, patience, say(), message, keep, again, data, out), as_json)
+        found = resume_all(name, out, patience, say())
+    else:
+        found = send_and_follow(name, file, patience, say(), message, keep, again, data, out)
+    if as_json:
+        print_json([asdict(each) for each in found])
+    show(found, as_json)
 
 
 def show(attempts: list[Attempt], as_json: bool) -> None:
-    """Print how submissions stand; one that could not be scored is exit code 2."""
-    if as_json:
-        print_json([asdict(each) for each in attempts])
+    """Print how submissions stand, unless they stand in a JSON object already; one that could not be scored is exit code 2."""
     for each in attempts if not as_json else ():
         told = {
             "scored": f"public score {each.public or 'not shown'}"

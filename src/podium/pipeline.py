@@ -284,19 +284,18 @@ def _finish(
         tuple(notes),
         (time.monotonic() - started) / 60,
         submission,
-        upload_command(prepared, submission, rows[-1]),
+        upload_command(prepared, submission),
         tuned=blend.tuned,
     )
     write_json(prepared.workspace.runs(prepared.name) / "board.json", asdict(board))
     return board
 
 
-def upload_command(prepared: Prepared, submission: str | None, row: boards.Row) -> str | None:
+def upload_command(prepared: Prepared, submission: str | None) -> str | None:
     """What uploads a packed file, where there is one that is about real data of a competition on Kaggle."""
-    slug = prepared.competition.kaggle
-    if submission is None or slug is None or prepared.origin.sample:
+    if submission is None or prepared.competition.kaggle is None or prepared.origin.sample:
         return None
-    return f'kaggle competitions submit -c {slug} -f {submission} -m "CV {row.score:.4f}"'
+    return f"podium submit {prepared.competition.name}"
 
 
 def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row: boards.Row) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from podium import pipeline
 from podium.config import Competition
 from podium.errors import UserError
 from podium.kaggle.credentials import needed
@@ -12,7 +13,7 @@ from podium.prepare import Options, Say, open_data, read_competition
 from podium.store import sha256_of
 from podium.submission.history import Attempt
 from podium.submission.pack import LEDGER
-from podium.submission.send import Desk, Patience, follow, newest, send, was_packed
+from podium.submission.send import Desk, Patience, follow, newest, send, sent_before, was_packed
 from podium.submission.validate import check_file
 from podium.workspace import Workspace
 
@@ -55,6 +56,30 @@ def send_and_follow(
     if not patience.wait:
         return [sent]
     return [each for each in follow(desk, patience, say) if each.reference == sent.reference]
+
+
+def ready(name: str, out: Path | None, sample: bool) -> None:
+    """Before a run that ends with a submission: whether it can be sent. Hours later is too late to learn of it."""
+    workspace, competition = read_competition(name, Options(out=out))
+    desk_of(workspace, competition)
+    needed()
+    if sample:
+        raise UserError("--submit and --sample exclude each other: a file about the sample is not for uploading")
+
+
+def send_packed(name: str, out: Path | None, say: Say) -> list[Attempt]:
+    """Send what the last run packed, unless it was sent before, and wait for its score."""
+    board = pipeline.last_board(name, out)
+    if board["upload"] is None:
+        raise UserError(f"{name}: nothing was packed that is for uploading ({board['data']}); nothing was sent")
+    path = Path(board["submission"])
+    desk = desk_of(*read_competition(name, Options(out=out)))
+    before = sent_before(desk, sha256_of(path))
+    if before is None:
+        return send_and_follow(name, path, Patience(), say, out=out)
+    say(f"{path.name}: was sent before, at {before.time}")
+    found = {each.reference: each for each in follow(desk, Patience(), say)}
+    return [found.get(before.reference, before)]
 
 
 def resume_all(name: str, out: Path | None, patience: Patience, say: Say) -> list[Attempt]:

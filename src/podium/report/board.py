@@ -11,6 +11,7 @@ import numpy as np
 from podium.blend.oof import Oof
 from podium.estimate import Repeats, best, best_of, bootstrap, nested, over_repeats
 from podium.metrics import Metric
+from podium.report.leaderboard import Agreement
 
 RESAMPLES = 2000
 
@@ -64,7 +65,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Board:
-    """All that the end of a run says; what ``--json`` prints. tuned: whether anything of the blend was chosen on its scores."""
+    """All that the end of a run says; what ``--json`` prints.
+
+    tuned: whether anything of the blend was chosen on its scores. leaderboard: what became of the submissions, on
+    ``podium board``.
+    """
 
     competition: str
     data: str
@@ -80,6 +85,7 @@ class Board:
     submission: str | None
     upload: str | None
     tuned: bool = False
+    leaderboard: Agreement | None = None
 
 
 def row(

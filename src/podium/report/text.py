@@ -47,6 +47,8 @@ def print_board(board: Board, console: Console) -> None:
         console.print(
             "± is the standard deviation over the repeats: what another split of the same images would change."
         )
+    if board.leaderboard is not None:
+        console.print(board.leaderboard.sentence(), markup=False, highlight=False, soft_wrap=True)
     for note in board.notes:
         console.print(f"Note: {note}", style="yellow")
     for name, error in board.failures.items():
