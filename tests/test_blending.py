@@ -144,6 +144,33 @@ def test_the_board_has_every_model_and_blend_and_compares_two(trained: Path) -> 
     assert "in sample" in podium(trained, "board", "tiny").stdout
 
 
+def test_two_are_proposed_for_the_end(trained: Path) -> None:
+    """The best nested score, and of those not clearly worse the one whose test labels differ most; nothing else has a say."""
+    for models, method in (("small,other", "uniform"), ("small", "auto"), ("other", "auto")):
+        podium_json(trained, "blend", "tiny", "--models", models, "--method", method, "--no-decode", "--pack")
+    found = podium_json(trained, "final", "tiny")
+    every = [found["first"], *([found["second"]] if found["second"] else []), *found["others"]]
+    assert len(every) >= 3 and found["first"]["score"] == max(each["score"] for each in every)
+    labels = {}
+    for each in every:
+        if each["file"]:
+            with open(trained / "submissions" / each["file"], newline="") as file:
+                labels[each["blend"]] = np.array([row[1:] for row in csv.reader(file)][1:], int)
+    fitting = [each for each in every[1:] if each["behind"]["low"] <= 0 and each["differs"] > 0]
+    if found["second"]:
+        assert found["second"]["differs"] == max(each["differs"] for each in fitting)
+        assert found["saves"] >= 0 and 0 <= found["better"] <= 1
+    else:
+        assert not fitting
+    known = [each for each in every[1:] if {each["blend"], found["first"]["blend"]} <= labels.keys()]
+    assert known
+    for each in known:
+        apart = (labels[each["blend"]] != labels[found["first"]["blend"]]).mean()
+        assert each["differs"] == pytest.approx(apart)
+    said = podium(trained, "final", "tiny").stdout
+    assert "select first: " in said and "podium submit" in said and "select " in said.split("select first")[1]
+
+
 REFUSED = {
     "no such model": (
         ["blend", "tiny", "--models", "smal"],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from podium import estimate
-from podium.estimate import Repeats, best, best_of, bootstrap, nested, over_repeats, paired
+from podium.estimate import Repeats, best, best_of, bootstrap, nested, over_repeats, paired, second_chance
 from podium.metrics import Additive, MeanError, MeanIoU, RocAuc
 from podium.metrics.base import quotient
 from three_classes import named
@@ -126,6 +126,19 @@ def test_paired_wants_the_same_images():
         paired(accuracy, answers(np.ones(4)), answers(np.ones(3)), np.arange(4))
     with pytest.raises(ValueError, match="do not fit"):
         bootstrap(accuracy, answers(np.ones(4)), np.arange(3))
+
+
+def test_a_second_chance_by_hand():
+    """Two images, one of which only a has right and one only b: of two draws a quarter is (b, b), a half (a, b), a quarter (a, a)."""
+    a, b = answers(np.array([1, 0])), answers(np.array([0, 1]))
+    better, saves = second_chance(accuracy, a, b, np.arange(2), 8000)
+    assert better == pytest.approx(0.25, abs=0.02) and saves == pytest.approx(0.25, abs=0.02)
+    assert second_chance(accuracy, a, a, np.arange(2)) == (0.0, 0.0)
+    errors = MeanError("mae")  # where lower is better, the same numbers the other way round
+    truth = np.zeros((2, 1, 1), np.float32)
+    off = [errors.stats(truth, np.array(each, np.float32).reshape(2, 1, 1)) for each in ([0, 1], [1, 0])]
+    better, saves = second_chance(errors, off[0], off[1], np.arange(2), 8000)
+    assert better == pytest.approx(0.25, abs=0.02) and saves == pytest.approx(0.25, abs=0.02)
 
 
 # ---------------------------------------------------------------- repeats

@@ -40,7 +40,7 @@ from podium.cli_options import (
     options_of,
 )
 from podium.cli_output import messages, print_json, results, say
-from podium.cli_submit import download, show, submit
+from podium.cli_submit import download, final, show, submit
 from podium.cli_tune import HELP, tune
 from podium.errors import UserError
 
@@ -321,6 +321,9 @@ app.command(help="Choose blend weights and decoding on out-of-fold predictions, 
 app.command("import-oof", help="Take over predictions made elsewhere, checked like our own, to blend them.")(import_oof)
 app.command(help="Show the scores of every model and blend, or compare two of them.")(board)
 app.command(help="Send a checked file to Kaggle and follow it to its score.")(submit)
+app.command(help="Propose the two submissions to select at the end: the best, and one that insures against bad luck.")(
+    final
+)
 app.command(help="Fetch a competition's files from Kaggle and unpack them.")(download)
 
 

@@ -1,8 +1,8 @@
-"""The verbs about Kaggle: ``submit`` and ``download``."""
+"""The verbs about Kaggle: ``submit``, ``download`` and ``final``."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -90,3 +90,38 @@ def download(
         print_json({"folder": str(folder), "files": files})
         return
     results().print(f"{folder}: {len(files)} files", markup=False, soft_wrap=True)
+
+
+def final(name: Name, data: Data = None, out: Out = None, as_json: Json = False) -> None:
+    """Propose the two submissions to select at the end."""
+    from podium.final import propose
+    from podium.pipeline import last_options
+    from podium.prepare import Options, prepare
+    from podium.report.text import print_table
+
+    last = last_options(name, Options(out=out))
+    found = propose(prepare(name, replace(last, data=data or last.data, out=out), say()))
+    if as_json:
+        print_json(found)
+        return
+    rows = []
+    for each in (found.first, *([found.second] if found.second else []), *found.others):
+        gain = each.behind
+        behind = "" if gain is None else f"{gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+        interval = f"{each.low:.3f}–{each.high:.3f}"
+        differs = "" if gain is None else f"{each.differs:.2%}"
+        told = [
+            each.blend,
+            ", ".join(each.models),
+            f"{each.score:.4f}",
+            interval,
+            behind,
+            differs,
+            each.file,
+            each.public,
+        ]
+        rows.append(told)
+    columns = ["blend", "models", "nested", "90 % interval", "first is better by", "differs", "file", "public"]
+    print_table(f"{found.competition}: nested {found.metric}", columns, rows, results())
+    for text in found.sentences():
+        results().print(text, markup=False, highlight=False, soft_wrap=True)

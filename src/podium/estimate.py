@@ -153,6 +153,17 @@ def paired(
     return Gain(float(gain.mean()), low, high, float((gain > 0).mean()), float(gain.std(ddof=1)))
 
 
+def second_chance(
+    metric: Scorer, stats_a: np.ndarray, stats_b: np.ndarray, groups: np.ndarray, count: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """What b is worth beside a, of two of which the better one counts: the share of resamples in which b is better, and by how
+    much the better of both is better than a, on average over all resamples. As in ``paired`` both see the same ones.
+    """
+    a, b = _resampled(metric, [stats_a, stats_b], groups, count, seed)
+    gain = b - a if metric.higher_is_better else a - b
+    return float((gain > 0).mean()), float(np.maximum(gain, 0).mean())
+
+
 def simplest(candidates: Sequence[np.ndarray], metric: Scorer, groups: np.ndarray, count: int = 200) -> int:
     """The first of several statistics (N, ...) whose score lies within one standard error of the best one's.
 
