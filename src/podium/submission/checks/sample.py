@@ -1,0 +1,125 @@
+"""A csv submission held against the competition's own sample_submission: the same header, ids, order and kinds of values."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
+from pathlib import Path
+from typing import TextIO
+
+from podium.errors import UserError
+from podium.submission.checks.report import MOST, short
+
+NAMES = ("sample_submission.csv", "sampleSubmission.csv", "sample_submission.csv.gz", "sample_submission.csv.zip")
+"""What it is called where the competition's configuration does not say."""
+LOOKED_AT = 50
+"""Rows whose values are held against the sample's kinds."""
+
+
+def find_sample(folder: Path, named: str | None = None) -> Path | None:
+    """The sample in a competition's folder: the one that is ``named``, which must be there, else one by a usual name."""
+    if named is not None:
+        if not (folder / named).is_file():
+            raise UserError(f"{folder / named}: there is no such file; correct submission.sample of the competition")
+        return folder / named
+    return next((folder / name for name in NAMES if (folder / name).is_file()), None)
+
+
+def hold_against_sample(path: Path, sample: Path) -> tuple[list[str], list[str]]:
+    """Errors and warnings: what differs from the sample.
+
+    Errors are the header, ids and their order, row by row, and the number of rows; that a value is of another kind than the
+    sample's of its column, a number with a fraction where the sample has whole ones, is a warning, since samples often hold
+    placeholders. A sample that cannot be read is a UserError.
+    """
+    errors: list[str] = []
+    warnings: list[str] = []
+    wrong = more = rows = wanted = 0
+    kinds: list[str] = []
+    with _opened(sample) as theirs, _opened(path) as ours:
+        expected, found = csv.reader(theirs), csv.reader(ours)
+        try:
+            header, told = next(expected), next(found, [])
+        except StopIteration:
+            raise UserError(f"{sample}: is empty; remove it or download it again") from None
+        if told != header:
+            errors.append(f"line 1: the header is {_header(told)}, {sample.name} has {_header(header)}")
+        for number, (want, got) in enumerate(zip_longest(expected, found), start=2):
+            wanted += want is not None
+            rows += got is not None
+            if want is None or got is None:
+                continue
+            if want[:1] != got[:1]:
+                wrong += 1
+                if wrong <= MOST // 2:
+                    errors.append(
+                        f"line {number}: id {short(_first(got))}, {sample.name} has {short(_first(want))} there"
+                    )
+                else:
+                    more += 1
+            if number < LOOKED_AT and len(warnings) < 3 and told == header:
+                kinds = [_joined(kind, _kind(text)) for kind, text in zip_longest(kinds, want, fillvalue="")]
+                warnings += _odd(number, header, kinds, got, sample.name)
+    if more:
+        errors.append(f"and {more} more ids differ from {sample.name}")
+    if rows != wanted:
+        errors.append(f"{rows} rows below the header, {sample.name} has {wanted}")
+    return errors, warnings[:3]
+
+
+def _odd(number: int, header: list[str], kinds: list[str], row: list[str], name: str) -> Iterator[str]:
+    for column, kind, text in list(zip(header, kinds, row, strict=False))[1:]:
+        found = _kind(text)
+        if kind == "whole" and found in ("fraction", "text"):
+            yield f"line {number}, column '{column}' holds {short(text)}, {name} has whole numbers there"
+        elif kind == "fraction" and found == "text" and text:
+            yield f"line {number}, column '{column}' holds {short(text)}, {name} has numbers there"
+
+
+def _kind(text: str) -> str:
+    if text.lstrip("+-").isdigit():
+        return "whole"
+    try:
+        float(text)
+    except ValueError:
+        return "text"
+    return "fraction"
+
+
+def _joined(before: str, now: str) -> str:
+    """What a column holds that held ``before`` and now something."""
+    return now if not before or before == now else "text" if "text" in (before, now) else "fraction"
+
+
+def _header(columns: list[str]) -> str:
+    shown = ",".join(columns[:4])
+    return f"{short(shown + (',...' if len(columns) > 4 else ''))} ({len(columns)} columns)"
+
+
+def _first(row: list[str]) -> str:
+    return row[0] if row else ""
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """A csv file as text, unpacked where it is compressed."""
+    csv.field_size_limit(1 << 30)  # a mask in runs may be long
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+            file.seek(0)
+            if start.startswith(b"\x1f\x8b"):
+                with gzip.open(file, "rt", encoding="utf-8", errors="replace", newline="") as text:
+                    yield text
+            elif start.startswith(b"PK"):
+                with zipfile.ZipFile(file) as archive, archive.open(archive.namelist()[0]) as entry:
+                    yield io.TextIOWrapper(entry, encoding="utf-8", errors="replace", newline="")
+            else:
+                yield io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+    except (OSError, EOFError, zipfile.BadZipFile, IndexError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as csv ({error}); look into it") from error
