@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from podium.config import Competition
-from podium.config_submission import RleCsv, misfit
+from podium.config_submission import misfit
+from podium.config_submission_formats import RleCsv
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.submission import label_csv, ledger, png_zip, rle_csv, wide_csv
