@@ -13,7 +13,7 @@ import numpy as np
 MAGIC = b"\x93NUMPY"
 LONGEST = 10_000
 """Bytes that a head may have: numpy's own limit for heads that it reads without being told to trust them."""
-PIECE = 1 << 22
+PIECE = 1 << 20
 """Bytes of values that are read at a time; an image that has more is read as a whole."""
 
 

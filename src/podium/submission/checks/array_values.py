@@ -78,7 +78,7 @@ class Values:
         for at in np.flatnonzero(bad).tolist():
             where = _first(wrong[at])
             others = int(np.count_nonzero(wrong[at])) - 1
-            more = f", and {others} more such values of this image" if others else ""
+            more = f", and {others} more such value{'s' if others > 1 else ''} of this image" if others else ""
             said = f"{place(first + at, where)} holds {block[at][where]}, expected {self._expected()}{more}"
             self.findings.error(said)
         for at in np.flatnonzero(~bad).tolist():
