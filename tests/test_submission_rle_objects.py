@@ -126,8 +126,18 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "odd": (swap(b"1,10 2", b"1,10"), "line 3 (id '1'), column 'rle' holds 1 numbers, expected pairs"),
     "from zero": (swap(b"1,10 2", b"1,0 2"), "line 3 (id '1'), column 'rle' run 1 is '0 2'"),
     "no last line break": (lambda c: c[:-1], "the last line has no line break"),
-    "two in a row": (swap(b"1 1 5 1\n1,10 2", b"1 1 5 1 10 2"), "line 2 (id '1') is not one connected piece"),
-    "an object cut": (swap(b"3,1 3\n", b"3,1 1\n3,2 2\n"), "id '3': 4 objects, meant were 3"),
+    "two in a row": (
+        swap(b"1 1 5 1\n1,10 2", b"1 1 5 1 10 2"),
+        "id '1': 1 rows with objects, which are not the 2 connected pieces that were meant",
+    ),
+    "an object cut": (
+        swap(b"3,1 3\n", b"3,1 1\n3,2 2\n"),
+        "id '3': 4 rows with objects, which are not the 3 connected",
+    ),
+    "one cut and two in a row": (
+        swap(b"3,1 3\n3,7 1 10 1\n3,9 1 12 1\n", b"3,1 1\n3,2 2\n3,7 1 9 2 12 1\n"),
+        "id '3': 3 rows with objects, which are not the 3 connected pieces that were meant",
+    ),
     "an object less": (
         swap(b"1,10 2\n", b""),
         "id '1', pixel 10 (row 0, column 3) is in no object and was meant to be (2 pixels in one row): not what was meant",
@@ -137,7 +147,14 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "pixel 1 (row 0, column 0) is in an object and was not meant to be",
     ),
 }
-FINE_FROM_ELSEWHERE = {"no last line break", "two in a row", "an object cut", "an object less", "an object too many"}
+FINE_FROM_ELSEWHERE = {
+    "no last line break",
+    "two in a row",
+    "an object cut",
+    "one cut and two in a row",
+    "an object less",
+    "an object too many",
+}
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -19,9 +19,9 @@ class ObjectsCheck:
     """What is known after the rows read so far.
 
     Rows of one image (and class) stand together; no pixel is in two of them; an image without objects has one row with an
-    empty mask, or with ``empty: skip`` none. In a file made here every row is one connected piece and no two of them
-    touch, so that there are as many as pieces were meant. A pixel in objects of two classes is an error there and a
-    warning in a file from elsewhere.
+    empty mask, or with ``empty: skip`` none. Where labels were meant, every row is one of their connected pieces; without,
+    whether an object is connected is its maker's affair. A pixel in objects of two classes is an error in a file made here
+    and a warning in one from elsewhere.
 
     Masks lie on their side here, (W, H), as the runs go.
     """
@@ -51,8 +51,10 @@ class ObjectsCheck:
         self.areas = np.zeros(len(self.wanted), np.int64)
         self.objects = 0
         self.differing, self.shared = Tally(), Tally()
-        self._at = -1  # of the name of the latest rows; what they cover, and objects and empty masks among them
-        self._covered = np.zeros((0, 0), np.bool_)
+        self._at = (
+            -1
+        )  # of the name of the latest rows; each one's number on its pixels, objects and empty masks among them
+        self._numbers = np.zeros((0, 0), np.int32)
         self._pieces = self._empty = 0
         self._good = True
         self._of_image = (-1, np.zeros((0, 0), np.bool_))  # the image of these rows, and what other classes cover there
@@ -86,19 +88,15 @@ class ObjectsCheck:
 
     def _object(self, number: int, name: str, starts: np.ndarray, ends: np.ndarray, height: int) -> None:
         """Take in one object, of whose image only the columns are looked at that it lies in."""
-        from scipy import ndimage
-
         first, last = int(starts[0]) // height, -(-int(ends[-1]) // height)
         mask = covered(starts - first * height, ends - first * height, (last - first) * height).reshape(-1, height)
-        around = self._covered[first:last]
-        if (twice := around & mask).any():
+        around = self._numbers[first:last]
+        if (twice := (around > 0) & mask).any():
             self._complain(f"{place(number, name)}, {_pixel(twice, first)} is in an earlier row of its image too")
-        if self.own and ndimage.label(mask, SQUARE)[1] > 1:
-            self._complain(f"{place(number, name)} is not one connected piece")
         if (twice := self._of_image[1][first:last] & mask).any():
             self.shared.add(f"{place(number, name)}, {_pixel(twice, first)}", int(np.count_nonzero(twice)))
-        around |= mask
         self._pieces += 1
+        around[mask] = self._pieces
 
     def _complain(self, text: str) -> None:
         self.file.findings.error(text)
@@ -111,19 +109,20 @@ class ObjectsCheck:
         if image != self._of_image[0]:
             self._of_image = image, np.zeros((width, height), np.bool_)
         self._at, self._pieces, self._empty, self._good = at, 0, 0, True
-        self._covered = np.zeros((width, height), np.bool_)
+        self._numbers = np.zeros((width, height), np.int32)
 
     def _leave(self) -> None:
         """Note what the latest rows, which share a name, make together."""
         if self._at < 0:
             return
-        self._of_image[1][...] |= self._covered
-        self.areas[self._at % len(self.wanted)] += np.count_nonzero(self._covered)
+        np.logical_or(self._of_image[1], self._numbers, out=self._of_image[1])
+        self.areas[self._at % len(self.wanted)] += np.count_nonzero(self._numbers)
         self.objects += self._pieces
         if self._good:
-            self._compare(self._at, self._covered, self._pieces)
+            self._compare(self._at, self._numbers, self._pieces)
 
-    def _compare(self, at: int, found: np.ndarray, pieces: int) -> None:
+    def _compare(self, at: int, numbers: np.ndarray, pieces: int) -> None:
+        """Hold a class of an image, numbers (W, H) from 1 of its rows, against what was meant."""
         from scipy import ndimage
 
         image, class_at = divmod(at, len(self.wanted))
@@ -132,15 +131,21 @@ class ObjectsCheck:
             return
         name = short(self.names[at])
         meant = (self.meant[self.meant.index[key]][0] == self.competition.classes.index(self.wanted[class_at])).T
-        if meant.shape != found.shape:
-            sizes = f"{found.shape[1]} × {found.shape[0]} pixels, meant were {meant.shape[1]} × {meant.shape[0]}"
+        if meant.shape != numbers.shape:
+            sizes = f"{numbers.shape[1]} × {numbers.shape[0]} pixels, meant were {meant.shape[1]} × {meant.shape[0]}"
             self.file.findings.error(f"id {name}: {sizes}")
-        elif (differs := found != meant).any():
+        elif (differs := (numbers > 0) != meant).any():
             x, y = np.argwhere(differs)[0]
-            said = "is in an object and was not meant to be" if found[x, y] else "is in no object and was meant to be"
+            said = "is in an object and was not meant to be" if numbers[x, y] else "is in no object and was meant to be"
             self.differing.add(f"id {name}, {_pixel(differs)} {said}", int(np.count_nonzero(differs)))
-        elif (objects := ndimage.label(meant, SQUARE)[1]) != pieces:
-            self.file.findings.error(f"id {name}: {pieces} objects, meant were {objects}")
+        else:
+            found, objects = ndimage.label(meant, SQUARE)
+            pairs = np.unique(found[meant].astype(np.int64) * (pieces + 1) + numbers[meant])
+            # every row lies in one piece, and no piece is in two rows
+            if not len(pairs) == objects == pieces:
+                self.file.findings.error(
+                    f"id {name}: {pieces} rows with objects, which are not the {objects} connected pieces that were meant"
+                )
 
     def result(self) -> Report:
         """The verdict after the last line."""
@@ -154,7 +159,7 @@ class ObjectsCheck:
             for at, name in enumerate(self.names):
                 if not self.file.ids.met(name):
                     height, width = self.sizes[at // len(self.wanted)]
-                    self._compare(at, np.zeros((width, height), np.bool_), 0)
+                    self._compare(at, np.zeros((width, height), np.int32), 0)
         if self.shared:
             where = findings.whole if self.own else findings.warnings
             where.append(f"{self.shared}: in objects of two classes, expected one class per pixel")
