@@ -13,8 +13,9 @@ from conftest import Tiny
 from podium import metrics
 from podium.blend import make as making
 from podium.blend.make import Blend, make
-from podium.blend.members import Member, labels_of_test
+from podium.blend.members import Member, labels_of_test, probabilities_of_test
 from podium.blend.oof import Oof, gather, layout, merge, volume
+from podium.combine import FLOOR
 from podium.config_blend import BlendSettings
 from podium.data.ragged import Ragged
 from podium.decode import Decision
@@ -23,6 +24,7 @@ from podium.errors import UserError
 from podium.folds import Folds
 from podium.jobs import OOF, STATS, TEST
 from podium.plan import Run
+from podium.scoring import probabilities_of
 from podium.store import Folder, Key, read_json
 
 
@@ -400,3 +402,38 @@ def test_test_labels_come_from_the_same_mean(tiny, tmp_path):
     alone = replace(members[0], test=None)
     with pytest.raises(UserError, match="a: has no test predictions; leave it out"):
         labels_of_test([alone, members[1]], Decision((0.5, 0.5)), tiny.competition)
+    with pytest.raises(UserError, match="a: has no test predictions; leave it out"):
+        probabilities_of_test([alone, members[1]], Decision((0.5, 0.5)), tiny.competition)
+
+
+@pytest.mark.parametrize("how", ["arithmetic", "geometric"])
+def test_test_probabilities_are_those_that_labels_are_made_of(tiny, tmp_path, how):
+    made = [make_run(tiny, tmp_path, "a", 1), make_run(tiny, tmp_path, "b", 2, shuffle=True)]
+    members = [Member.of(m.run) for m in made]
+    decision = Decision((0.75, 0.25), how)
+    found = probabilities_of_test(members, decision, tiny.competition)
+    assert found.ids.tolist() == tiny.dataset.test.images.ids.tolist() and found.values.dtype == np.float32
+    a, b = (m.test[:, 1:].astype(np.float64) for m in made)
+    a, b = (p / p.sum(1, keepdims=True) for p in (a, b))  # without the class that is not scored
+    pool = np.maximum(a, FLOOR) ** 0.75 * np.maximum(b, FLOOR) ** 0.25
+    expected = 0.75 * a + 0.25 * b if how == "arithmetic" else pool
+    expected /= expected.sum(1, keepdims=True)
+    assert np.allclose(found.stacked[:, 1:], expected, atol=1e-3) and (found.stacked[:, 0] == 0).all()
+    assert np.abs(found.stacked.astype(np.float64).sum(1) - 1).max() < 1e-6 and found.values.max() <= 1
+    labels = labels_of_test(members, decision, tiny.competition)
+    assert (found.stacked.argmax(1) == labels.stacked[:, 0]).mean() > 0.998
+    stepped = Decision((0.75, 0.25), how, (Step("min_area", 1, (16.0,)),))
+    assert probabilities_of_test(members, stepped, tiny.competition).values.tobytes() == found.values.tobytes()
+
+
+def test_probabilities_of_images_of_any_size_sum_to_one_and_nothing_becomes_the_same_for_all(tiny):
+    first = np.array([[[0.2, 0.0]], [[0.1, 0.0]], [[0.1, 0.0]], [[0.1, 0.0]], [[0.0, 0.0]]], np.float16)
+    second = np.full((5, 3, 1), 0.3, np.float16)
+    values = np.concatenate([first.ravel(), second.ravel()])
+    volume = Ragged(values, np.array([first.shape, second.shape]), np.array(["x", "y"]))
+    found = probabilities_of([volume], Decision((1.0,)), tiny.competition)
+    assert np.allclose(found[0][:, 0, 0], [0, 1 / 3, 1 / 3, 1 / 3, 0], atol=1e-3)
+    assert np.allclose(found[0][:, 0, 1], [0, 0.25, 0.25, 0.25, 0.25]) and np.allclose(found[1][1:], 0.25)
+    numbers = tiny.competition.model_copy(update={"task": "regression"})
+    with pytest.raises(ValueError, match="numbers have no probabilities"):
+        probabilities_of([volume], Decision((1.0,)), numbers)

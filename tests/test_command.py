@@ -136,6 +136,14 @@ def test_a_changed_submission_format_is_packed_anew_and_nothing_else(tmp_path: P
     assert Path(second["submission"]).read_text().startswith("Id,0,1,")
     # without options, later verbs take the last run's: the budget's workers and overrides too
     assert podium_json(root, "pack", "tiny")["submission"] == second["submission"]
+    sets = ("--set", "submission.format=npz", "--set", "submission.of=probabilities")
+    third = podium_json(root, "run", "tiny", *FAST, *sets)
+    assert third["rows"] == first["rows"] and third["submission"].endswith(".npz")
+    with np.load(third["submission"], allow_pickle=False) as file:
+        found = file["predictions"]
+    table = np.loadtxt(first["submission"], delimiter=",", skiprows=1, dtype=np.int64)
+    assert (found.argmax(1).reshape(len(table), -1) == table[:, 1:]).all()
+    assert (found[:, 0] == 0).all() and np.abs(found.sum(1) - 1).max() < 1e-6
 
 
 def test_some_folds_only(tmp_path: Path) -> None:

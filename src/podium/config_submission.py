@@ -1,143 +1,27 @@
-"""Settings of the file that a competition wants: one class per format."""
+"""A competition's ``submission`` section: which formats there are, and which competitions they do not fit."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field
 
-from podium.config_base import Count, Settings
+from podium.config_submission_formats import (
+    LINE_BREAKS,
+    LabelCsv,
+    Npy,
+    Npz,
+    PngZip,
+    ProbabilityCsv,
+    RleCsv,
+    WideCsv,
+)
 from podium.errors import did_you_mean
 
-Column = Annotated[str, Field(min_length=1)]
-Template = Annotated[str, Field(min_length=1)]
-"""How an image is called in the file: a text in which ``{id}``, and where it says so ``{class}``, stand for its own."""
-Grey = Annotated[int, Field(ge=0, le=255)]
-BRACES = re.compile(r"\{([^{}]*)\}")
-LINE_BREAKS = re.compile(r"[\n\r\0]")
-
-
-class SubmissionFormat(Settings):
-    """What every format shares. first_id: the number of the first test image, where its data give no ids."""
-
-    first_id: Count = 0
-
-
-class WideCsv(SubmissionFormat):
-    """Masks of one size: a row per image, a column per pixel, row by row; values are class indices.
-
-    id: name of the column of ids.
-    """
-
-    format: Literal["wide_csv"]
-    id: Column = "id"
-
-
-class LabelCsv(SubmissionFormat):
-    """Labels or numbers: a row per image.
-
-    id: name of the column of ids. label: name of the column of answers, ``label`` where it is left out. names: classes
-    are written by name, not as indices.
-    style: of ``task: multilabel`` only; ``columns`` (where it is left out) is a column of 0 and 1 per question, called
-    as that; ``joined`` is one column with the questions that are answered yes, joined by blanks, empty where none is.
-    """
-
-    format: Literal["label_csv"]
-    id: Column = "id"
-    label: Column | None = None
-    names: bool = False
-    style: Literal["columns", "joined"] | None = None
-
-    @property
-    def label_column(self) -> str:
-        """``label`` with its default."""
-        return self.label or "label"
-
-    @model_validator(mode="after")
-    def _check(self) -> LabelCsv:
-        if self.style == "columns" and self.label is not None:
-            raise ValueError("label: does nothing with style: columns, whose columns are called as classes; remove it")
-        if self.style == "columns" and self.names:
-            raise ValueError("names: does nothing with style: columns, whose columns are called as classes; remove it")
-        if self.style != "columns" and self.id == self.label_column:
-            raise ValueError(f"label: '{self.id}' is the name of the column of ids too; give it another")
-        return self
-
-
-class RleCsv(SubmissionFormat):
-    """Masks as runs of pixels: ``start length start length ...``, counted from 1 down the columns, left to right.
-
-    id, rle: names of the columns. name: what stands in the column of ids, as in ``image_{id}.png``; where it is left
-    out, ``{id}``, and ``{id}_{class}`` with a row per class.
-    class: whose pixels are meant; with two classes it may be left out, it is the one that is not the background.
-    per: ``class`` makes a row of each image and each class that is not the background. The background is the unscored
-    class, or else the first.
-    """
-
-    format: Literal["rle_csv"]
-    id: Column = "id"
-    rle: Column = "rle"
-    name: Template | None = None
-    class_: Annotated[str | None, Field(alias="class")] = None
-    per: Literal["class"] | None = None
-
-    @property
-    def template(self) -> str:
-        """``name`` with its default."""
-        return self.name or ("{id}_{class}" if self.per else "{id}")
-
-    def wanted(self, classes: Sequence[str], unscored: str | None) -> tuple[str, ...]:
-        """The classes whose masks are written, in their order."""
-        if self.class_ is not None:
-            return (self.class_,)
-        return tuple(name for name in classes if name != _background(classes, unscored))
-
-    @model_validator(mode="after")
-    def _check(self) -> RleCsv:
-        if self.class_ is not None and self.per is not None:
-            raise ValueError("class: stands beside per: class, a row of every class; name one of them")
-        if self.id == self.rle:
-            raise ValueError(f"rle: '{self.rle}' is the name of the column of ids too; give it another")
-        _check_template("name", self.template, ("id", "class") if self.per else ("id",))
-        return self
-
-    @model_serializer(mode="wrap")
-    def _as_read(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``class`` under the name that it has in a file, so that what is written can be read again."""
-        return {"class" if key == "class_" else key: value for key, value in dump(self).items()}
-
-
-class PngZip(SubmissionFormat):
-    """Masks as pictures: a zip with one grey 8-bit PNG per image, in the image's own size.
-
-    name: of the pictures. values: class name → its grey value, every class once; several classes may share one. With
-    two classes it may be left out: 0 for the background (the unscored class, or else the first), 255 for the other.
-    """
-
-    format: Literal["png_zip"]
-    name: Template = "{id}.png"
-    values: dict[str, Grey] | None = None
-
-    def greys(self, classes: Sequence[str], unscored: str | None) -> tuple[int, ...]:
-        """The grey value of each class, in the order of ``classes``."""
-        if self.values is not None:
-            return tuple(self.values[name] for name in classes)
-        return tuple(0 if name == _background(classes, unscored) else 255 for name in classes)
-
-    @model_validator(mode="after")
-    def _check(self) -> PngZip:
-        _check_template("name", self.name, ("id",))
-        if self.name.startswith("/") or "\\" in self.name or ".." in PurePosixPath(self.name).parts:
-            raise ValueError(f"name: '{self.name}' leads out of the archive; name a path inside it, with /")
-        if self.name.endswith("/"):
-            raise ValueError(f"name: '{self.name}' is a folder; add the picture's name, as in '{self.name}{{id}}.png'")
-        return self
-
-
-AnySubmission = Annotated[WideCsv | LabelCsv | RleCsv | PngZip, Field(discriminator="format")]
+AnySubmission = Annotated[
+    WideCsv | LabelCsv | ProbabilityCsv | RleCsv | PngZip | Npy | Npz, Field(discriminator="format")
+]
 """A competition's ``submission`` section; ``format`` says which."""
 
 
@@ -150,6 +34,10 @@ def misfit(
     """
     if isinstance(settings, LabelCsv):
         return _misfit_labels(settings, task, classes, ordinal)
+    if isinstance(settings, ProbabilityCsv):
+        return _misfit_probabilities(settings, task, classes)
+    if isinstance(settings, (Npy, Npz)):
+        return _misfit_arrays(settings, task, ordinal)
     if task != "segmentation":
         what = {"wide_csv": "masks, a column per pixel", "rle_csv": "masks as runs", "png_zip": "masks as pictures"}
         return (
@@ -194,19 +82,52 @@ def _misfit_labels(settings: LabelCsv, task: str, classes: Sequence[str], ordina
     return _unwritable(classes)
 
 
+def _misfit_probabilities(settings: ProbabilityCsv, task: str, classes: Sequence[str]) -> str | None:
+    if task == "segmentation":
+        return (
+            "submission.format: probability_csv is of classes, a row per image; of masks use npy or npz with "
+            "of: probabilities"
+        )
+    if task == "regression":
+        return "submission.format: probability_csv is of classes, and task: regression gives numbers; use label_csv"
+    columns = settings.wanted(classes)
+    if isinstance(settings.columns, dict):
+        for name in settings.columns:
+            if name not in classes:
+                return f"submission.columns: '{name}' is not a class; {did_you_mean(name, classes)}"
+        lacking = [name for name in classes if name not in columns]
+        if lacking and (task == "multilabel" or len(classes) > 2 or not columns):
+            return f"submission.columns: class '{lacking[0]}' has no column; add it"
+    names = list(columns.values())
+    for name in names:
+        if names.count(name) > 1 or name == settings.id:
+            return f"submission.columns: two columns would be called '{name}'; give them different names"
+    return _unwritable(names, "submission.columns")
+
+
+def _misfit_arrays(settings: Npy | Npz, task: str, ordinal: bool) -> str | None:
+    if settings.of == "probabilities" and task == "regression":
+        return "submission.of: task: regression gives numbers and no probabilities; remove it"
+    numbers = task == "regression" and not ordinal
+    fractions = numbers or settings.of == "probabilities"
+    if settings.dtype is not None and settings.dtype.startswith("float") != fractions:
+        what = "numbers" if numbers else settings.of
+        kinds = "float16, float32 or float64" if fractions else "uint8, uint16, int16, int32 or int64"
+        return f"submission.dtype: {settings.dtype} does not suit {what}; use {kinds}"
+    return None
+
+
 def _misfit_runs(settings: RleCsv, classes: Sequence[str], unscored: str | None) -> str | None:
     name = settings.class_
     if name is not None and name not in classes:
         return f"submission.class: '{name}' is not a class; {did_you_mean(name, classes)}"
     if name is not None and name == unscored:
         return f"submission.class: '{name}' is the unscored class, which is never predicted; name another"
-    if settings.per is not None:
+    if "{class}" in settings.template:
         return _unwritable(classes)
     if name is None and len(classes) > 2:
-        return (
-            f"submission.class: missing; with {len(classes)} classes say whose pixels are meant, or set per: class for "
-            f"a row of each"
-        )
+        or_each = "put {class} into name for rows of each" if settings.per else "set per: class for a row of each"
+        return f"submission.class: missing; with {len(classes)} classes say whose pixels are meant, or {or_each}"
     return None
 
 
@@ -226,23 +147,6 @@ def _misfit_pictures(settings: PngZip, classes: Sequence[str]) -> str | None:
     return None
 
 
-def _unwritable(classes: Sequence[str]) -> str | None:
-    broken = [name for name in classes if LINE_BREAKS.search(name)]
-    return f"classes: {broken[0]!r} holds a line break, which no csv carries safely; rename it" if broken else None
-
-
-def _background(classes: Sequence[str], unscored: str | None) -> str:
-    return classes[0] if unscored is None else unscored
-
-
-def _check_template(key: str, template: str, needed: tuple[str, ...]) -> None:
-    found = BRACES.findall(template)
-    braces = " and ".join(f"{{{name}}}" for name in needed)
-    for name in found:
-        if name not in needed:
-            raise ValueError(f"{key}: {{{name}}} is no placeholder here; use {braces}")
-    for name in needed:
-        if found.count(name) != 1:
-            raise ValueError(f"{key}: '{template}' has {{{name}}} {found.count(name)} times; put it there once")
-    if LINE_BREAKS.search(template):
-        raise ValueError(f"{key}: {template!r} holds a line break, which no file carries safely; remove it")
+def _unwritable(names: Sequence[str], key: str = "classes") -> str | None:
+    broken = [name for name in names if LINE_BREAKS.search(name)]
+    return f"{key}: {broken[0]!r} holds a line break, which no csv carries safely; rename it" if broken else None

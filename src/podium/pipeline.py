@@ -16,7 +16,7 @@ from rich.console import Console
 from podium import plan as planning
 from podium import standing
 from podium.blend.make import Blend
-from podium.blend.members import Member, labels_of_test
+from podium.blend.members import Member, labels_of_test, probabilities_of_test
 from podium.calibrate import find_means
 from podium.config_file import find, write_yaml
 from podium.config_preprocess import image_steps
@@ -299,7 +299,7 @@ def upload_command(prepared: Prepared, submission: str | None) -> str | None:
 
 
 def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row: boards.Row) -> str:
-    """Pack the blend's test labels, unless this very blend was packed before and the file is still as it was."""
+    """Pack what the format needs of the blend, unless this very blend was packed before and the file is still as it was."""
     competition, test = prepared.competition, prepared.dataset.test
     assert competition.submission is not None and test is not None
     record_path = blend.folder / "packed.json"
@@ -313,13 +313,13 @@ def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row
     record = read_json(record_path)
     if record and record["made_of"] == made_of and _unchanged(Path(record["file"]), record["sha256"]):
         return str(record["file"])
-    labels = labels_of_test(members, blend.decision, competition)
+    make = probabilities_of_test if competition.submission.needs == "probabilities" else labels_of_test
     commit, dirty = git_state(prepared.workspace.root)
     packed = pack(
         prepared.workspace.submissions,
         competition,
         prepared.name,
-        labels,
+        make(members, blend.decision, competition),
         test.images.ids,
         test.images.shapes,
         models=" ".join(f"{member.name}@{member.run[:8]}" for member in members),

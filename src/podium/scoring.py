@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from podium import metrics, thresholds
+from podium.combine import VALUES
 from podium.config import Competition
 from podium.config_metric import AnyMetric
 from podium.data.part import Part
@@ -44,6 +45,27 @@ def labels_of(volumes: Sequence[Ragged], decision: Decision, competition: Compet
     """The labels of a blend, of out-of-fold and test predictions alike; see ``decode.finish``."""
     points = decision.points or thresholds.default(competition.task, len(competition.classes))
     return finish(volumes, decision.weights, competition.unscored_index, points, decision.mean, decision.steps)
+
+
+def probabilities_of(volumes: Sequence[Ragged], decision: Decision, competition: Competition) -> Ragged:
+    """The probabilities of a blend, float32 (C, H, W) per id, in the order of the first volume; of questions no and yes.
+
+    Those that metrics of probabilities score, but divided by their sum over the classes, from which float16 leaves them a
+    little apart; where no class has any, all that are scored have the same. The decision's weights and kind of mean
+    count; its steps (factors, thresholds, areas) only make labels.
+    """
+    if competition.numbers:
+        raise ValueError(f"{competition.name}: numbers have no probabilities")
+    blend = mean(volumes, decision.weights, competition.unscored_index, decision.mean)
+    scored = [i for i in range(competition.answers) if i != competition.unscored_index]
+    step = max(1, VALUES // max(1, int(blend.shapes[0].prod())))
+    stacks = (blend.stacked[at : at + step] for at in range(0, len(blend), step)) if blend.uniform else blend
+    for some in stacks:
+        values = some.astype(np.float64)  # (..., C, H, W)
+        total = values.sum(axis=-3, keepdims=True)
+        values[..., scored, :, :] += total == 0
+        some[...] = values / np.where(total == 0, len(scored), total)
+    return blend
 
 
 def also(competition: Competition) -> dict[str, Metric]:

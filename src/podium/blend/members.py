@@ -14,7 +14,7 @@ from podium.errors import UserError
 from podium.folds import Folds
 from podium.jobs import TEST
 from podium.plan import Run
-from podium.scoring import labels_of
+from podium.scoring import labels_of, probabilities_of
 from podium.store import Folder, Key
 
 
@@ -63,6 +63,16 @@ def same_folds(members: Sequence[Member]) -> tuple[int, ...]:
 
 def labels_of_test(members: Sequence[Member], decision: Decision, competition: Competition) -> Ragged:
     """The labels of the test set: the same ``finish`` as for out-of-fold predictions."""
+    return labels_of(_tested(members), decision, competition)
+
+
+def probabilities_of_test(members: Sequence[Member], decision: Decision, competition: Competition) -> Ragged:
+    """The probabilities of the test set, which no step of the decoding has touched."""
+    return probabilities_of(_tested(members), decision, competition)
+
+
+def _tested(members: Sequence[Member]) -> list[Ragged]:
+    """The test predictions of each member, as they were when they were made."""
     opened = []
     for member in members:
         if member.test is None:
@@ -72,4 +82,4 @@ def labels_of_test(members: Sequence[Member], decision: Decision, competition: C
         path, key = member.test
         Folder(path, key).verify()
         opened.append(Ragged.open(path / TEST))
-    return labels_of(opened, decision, competition)
+    return opened

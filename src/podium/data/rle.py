@@ -21,6 +21,25 @@ def encode(mask: np.ndarray) -> str:
     return " ".join(map(str, np.column_stack([starts + 1, ends - starts]).ravel().tolist()))
 
 
+def encode_each(numbers: np.ndarray) -> list[str]:
+    """What ``encode`` makes of ``numbers == k`` for each k from 1 to the largest, all found in one pass.
+
+    numbers: (H, W) whole numbers, 0 for no object; of a k that does not occur the text is empty.
+    """
+    if numbers.ndim != 2:
+        raise ValueError(f"numbers are {numbers.shape}, expected (H, W)")
+    flat = np.zeros(numbers.size + 2, np.int64)
+    flat[1:-1] = numbers.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1])  # from edge to edge stands one number, behind the last one a zero
+    owners = flat[1:][edges]
+    lengths = np.diff(edges, append=len(flat) - 1)
+    kept = np.flatnonzero(owners)
+    kept = kept[np.argsort(owners[kept], kind="stable")]
+    ends = np.searchsorted(owners[kept], np.arange(1, int(flat.max()) + 1), side="right")
+    pairs = np.column_stack([edges[kept] + 1, lengths[kept]])
+    return [" ".join(map(str, some.ravel().tolist())) for some in np.split(pairs, ends[:-1])] if len(ends) else []
+
+
 def decode(text: str, height: int, width: int) -> np.ndarray:
     """The bool (height, width) mask that ``text`` describes; the inverse of ``encode``.
 

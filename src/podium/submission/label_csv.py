@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from podium.config import Competition
-from podium.config_submission import LabelCsv
+from podium.config_submission_formats import LabelCsv
 from podium.data.ragged import Ragged
-from podium.errors import UserError
-from podium.submission.writing import check_labels, field, write_lines
+from podium.submission.writing import check_labels, decimal, field, refuse, write_lines
 
 ROWS = 1 << 14
 """Rows whose ids are held as text at a time."""
@@ -41,7 +40,7 @@ def write(path: Path, labels: Ragged, competition: Competition) -> None:
     elif several:
         text, columns = _columns, list(competition.classes)
     header = ",".join(field(column) for column in (settings.id, *columns))
-    write_lines(path, _lines(header, labels, width, text))
+    write_lines(path, _lines(header, labels, width, text), settings.compress)
 
 
 def _lines(header: str, labels: Ragged, width: int, text: Callable[[np.ndarray], str]) -> Iterator[str]:
@@ -50,27 +49,13 @@ def _lines(header: str, labels: Ragged, width: int, text: Callable[[np.ndarray],
     for first in range(0, len(labels), ROWS):
         names = labels.ids[first : first + ROWS].tolist()
         for name, row in zip(names, values[first : first + ROWS], strict=True):
-            try:
-                yield f"{field(name)},{text(row)}"
-            except _NotANumber:
-                raise UserError(
-                    f"id '{name}': its prediction is {row[0]}, which no submission may hold; look into the models that "
-                    f"made it"
-                ) from None
-
-
-class _NotANumber(ValueError):
-    """A prediction that is infinite or no number."""
+            if not np.isfinite(row[0]):
+                raise refuse(name, row[0])
+            yield f"{field(name)},{text(row)}"
 
 
 def _number(row: np.ndarray) -> str:
-    """The shortest decimal that reads back as the same float32, also by way of a double."""
-    value = row[0]
-    if not np.isfinite(value):
-        raise _NotANumber
-    text = str(value)
-    # 9 digits keep so far from the middle between two float32 that rounding twice cannot cross it
-    return text if np.float32(float(text)) == value else f"{value:.9g}"
+    return decimal(row[0])
 
 
 def _index(competition: Competition, settings: LabelCsv) -> Callable[[np.ndarray], str]:

@@ -1,4 +1,4 @@
-"""Packing: labels become a file in submissions/ only after it was read back and found to be what was meant."""
+"""Packing: predictions become a file in submissions/ only after it was read back and found to be what was meant."""
 
 from __future__ import annotations
 
@@ -15,22 +15,37 @@ from pathlib import Path
 import numpy as np
 
 from podium.config import Competition
+from podium.config_submission import AnySubmission
+from podium.config_submission_formats import CsvFormat
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.store import sha256_of
-from podium.submission import label_csv, ledger, png_zip, rle_csv, wide_csv
+from podium.submission import label_csv, ledger, npy, npz, png_zip, probability_csv, rle_csv, wide_csv
 from podium.submission.validate import CHECKS, Report
 
 Writer = Callable[[Path, Ragged, Competition], None]
 WRITERS: dict[str, Writer] = {
     "wide_csv": wide_csv.write,
     "label_csv": label_csv.write,
+    "probability_csv": probability_csv.write,
     "rle_csv": rle_csv.write,
     "png_zip": png_zip.write,
+    "npy": npy.write,
+    "npz": npz.write,
 }
 """The writer of each submission format."""
-ENDINGS = {"wide_csv": ".csv", "label_csv": ".csv", "rle_csv": ".csv", "png_zip": ".zip"}
+ENDINGS = {
+    "wide_csv": ".csv",
+    "label_csv": ".csv",
+    "probability_csv": ".csv",
+    "rle_csv": ".csv",
+    "png_zip": ".zip",
+    "npy": ".npy",
+    "npz": ".npz",
+}
 """What each format's files are called after their name."""
+COMPRESSED = {"gzip": ".csv.gz", "zip": ".zip"}
+"""What compressed csv files are called after their name."""
 LEDGER = "ledger.csv"
 
 
@@ -62,9 +77,10 @@ def pack(
     write: Writer | None = None,
     time: datetime | None = None,
 ) -> Packed:
-    """Write ``labels`` to ``folder``/<name>-<UTC time>-<hash>.csv or .zip, read it back, compare, note it in the ledger.
+    """Write ``labels`` to ``folder``/<name>-<UTC time>-<hash> and the format's ending, read it back, compare, note it in the ledger.
 
-    name: what the results live under, ``mars`` or ``mars-sample``. labels: per id uint8 (1, H, W), or float32 of numbers.
+    name: what the results live under, ``mars`` or ``mars-sample``. labels: per id uint8 (1, H, W), or float32 of numbers;
+    where the format ``needs`` probabilities these, float32 (C, H, W).
     expected_ids, expected_shapes: the test images' ids in their order and (N, 3), their C, H, W.
     models ... message: for the ledger, see ``ledger.Event``. write, time: the format's writer and the present where not
     given.
@@ -78,7 +94,7 @@ def pack(
         raise ValueError(f"{competition.name}: has no submission format")
     write = write or WRITERS[settings.format]
     check = CHECKS[settings.format]
-    ending = ENDINGS[settings.format]
+    ending = ending_of(settings)
     time = time or datetime.now(UTC)
     book = folder / LEDGER
     ledger.read(book)  # a ledger that cannot be used is found before anything is written
@@ -108,6 +124,12 @@ def pack(
         ledger.Event("packed", path.name, digest, name, models, blend, cv, cv_low, cv_high, commit, dirty, message),
     )
     return Packed(path, digest, report)
+
+
+def ending_of(settings: AnySubmission) -> str:
+    """What a file of these settings is called after its name."""
+    compressed = isinstance(settings, CsvFormat) and settings.compress
+    return COMPRESSED[compressed] if compressed else ENDINGS[settings.format]
 
 
 def _place(part: Path, folder: Path, stem: str, ending: str) -> Path:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from podium.config import Competition
-from podium.config_submission import PngZip
+from podium.config_submission_formats import PngZip
 from podium.data.ragged import Ragged
 from podium.errors import UserError
-from podium.submission.writing import check_labels, named
-
-EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The time that every entry bears, the first that a zip can hold: equal labels make equal bytes."""
-READABLE = 0o100644 << 16
-"""A plain file that all may read, where archives keep it."""
-UNIX = 3
+from podium.submission.writing import check_labels, entry_name, flushed, zip_entry
 
 
 def write(path: Path, labels: Ragged, competition: Competition) -> None:
@@ -37,25 +30,10 @@ def write(path: Path, labels: Ragged, competition: Competition) -> None:
         raise ValueError(f"{competition.name}: its submission is not a png_zip")
     check_labels(labels, np.uint8, len(competition.classes))
     greys = np.array(settings.greys(competition.classes, competition.unscored), np.uint8)
-    with path.open("wb", buffering=1 << 20) as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for name, mask in zip(labels.ids.tolist(), labels, strict=True):
-                done, content = cv2.imencode(".png", greys[mask[0]])
-                if not done:
-                    raise UserError(f"id '{name}': a picture of {mask.shape[1]} × {mask.shape[2]} cannot be a PNG")
-                entry = zipfile.ZipInfo(_entry(settings.name, name), EPOCH)
-                entry.create_system, entry.external_attr = UNIX, READABLE
-                archive.writestr(entry, content.tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _entry(template: str, name: str) -> str:
-    """The name of an image's entry; it must mean the same file wherever the archive is unpacked."""
-    text = named(template, name)
-    odd = "\\" in text or text.startswith("/") or not text.isprintable() or ".." in PurePosixPath(text).parts
-    if odd or str(PurePosixPath(text)) != text:
-        raise UserError(
-            f"id {name!r}: {text!r} is no safe name in an archive; rename that image or correct submission.name"
-        )
-    return text
+    with flushed(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, mask in zip(labels.ids.tolist(), labels, strict=True):
+            done, content = cv2.imencode(".png", greys[mask[0]])
+            if not done:
+                raise UserError(f"id '{name}': a picture of {mask.shape[1]} × {mask.shape[2]} cannot be a PNG")
+            entry = zip_entry(entry_name(settings.name, name, "submission.name"), zipfile.ZIP_STORED)
+            archive.writestr(entry, content.tobytes())

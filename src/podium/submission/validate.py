@@ -13,7 +13,10 @@ import numpy as np
 from podium.config import Competition
 from podium.data.ragged import Ragged
 from podium.submission.checks.label_csv import check_label_csv
+from podium.submission.checks.npy import check_npy
+from podium.submission.checks.npz import check_npz
 from podium.submission.checks.png_zip import check_png_zip
+from podium.submission.checks.probability_csv import check_probability_csv
 from podium.submission.checks.report import Report
 from podium.submission.checks.rle_csv import check_rle_csv
 from podium.submission.checks.wide_csv import check_wide_csv
@@ -24,7 +27,7 @@ __all__ = ["CHECKS", "Check", "Report", "check_file"]
 class Check(Protocol):
     """A format's check.
 
-    ids, shapes: the test images', in order, shapes (N, 3). meant: the labels that the file should hold, joined by id.
+    ids, shapes: the test images', in order, shapes (N, 3). meant: the labels or probabilities that the file should hold, joined by id.
     own: the file was made here, and must be exactly as podium makes it.
     """
 
@@ -42,8 +45,11 @@ class Check(Protocol):
 CHECKS: dict[str, Check] = {
     "wide_csv": check_wide_csv,
     "label_csv": check_label_csv,
+    "probability_csv": check_probability_csv,
     "rle_csv": check_rle_csv,
     "png_zip": check_png_zip,
+    "npy": check_npy,
+    "npz": check_npz,
 }
 """The check of each submission format."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,10 +9,10 @@ from typing import BinaryIO
 import numpy as np
 
 from podium.config import Competition
-from podium.config_submission import WideCsv
+from podium.config_submission_formats import WideCsv
 from podium.data.ragged import Ragged
 from podium.errors import UserError
-from podium.submission.writing import check_labels, field
+from podium.submission.writing import check_labels, csv_file, field
 
 PIECE = 1 << 20
 """Pixels that are turned into text at a time: at most 4 MB of text, and a few arrays of the like while it is made."""
@@ -32,14 +31,12 @@ def write(path: Path, labels: Ragged, competition: Competition) -> None:
         raise ValueError(f"{competition.name}: its submission is not a wide_csv")
     images = _matrix(labels)
     starts = [field(name).encode() for name in labels.ids.tolist()]
-    with path.open("wb") as file:
+    with csv_file(path, settings.compress) as file:
         file.write((",".join([field(settings.id), *map(str, range(images.shape[1]))]) + "\n").encode())
         if images.shape[1] <= PIECE:
             _write_rows(file, starts, images)
         else:
             _write_long_rows(file, starts, images)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _matrix(labels: Ragged) -> np.ndarray:

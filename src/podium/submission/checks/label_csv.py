@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from podium.config import Competition
-from podium.config_submission import LabelCsv
+from podium.config_submission_formats import LabelCsv
 from podium.data.ragged import Ragged
 from podium.submission.checks.csv_file import CsvFile, longest_of, place
 from podium.submission.checks.report import Report, Tally, judge_differing, judge_meant, short
@@ -59,7 +59,7 @@ class _Check:
         columns = competition.classes if self.several and not self.joined else (settings.label_column,)
         names = ids.tolist()
         longest = 1024 + longest_of(names) + sum(longest_of([text]) + 32 for text in self.texts)
-        self.file = CsvFile([settings.id, *columns], names, longest, own)
+        self.file = CsvFile(settings, [settings.id, *columns], names, longest, own)
         self.counts = np.zeros(len(competition.classes), np.int64)
         self.differing = Tally(None)
         self.answers: set[str] = set()  # the different answers, two of them at most
@@ -162,7 +162,7 @@ class _Check:
     def result(self, ids: np.ndarray) -> Report:
         """The verdict after the last line."""
         findings = self.file.findings
-        if self.file.archive:
+        if not self.file.opened:
             return self.file.report(self.counts)
         self.file.close()
         judge_differing(findings, self.differing)

@@ -13,9 +13,10 @@ from typing import BinaryIO
 import numpy as np
 
 from podium.config import Competition
-from podium.config_submission import PngZip
+from podium.config_submission_formats import PngZip
 from podium.data.ragged import Ragged
 from podium.errors import UserError
+from podium.submission.checks.archives import BROKEN, said, why_unreadable
 from podium.submission.checks.report import (
     Findings,
     Ids,
@@ -34,9 +35,6 @@ BESIDE = 1 << 16
 """Bytes that a PNG may have beside its pixels: heads of pieces, texts."""
 PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 """Of an interlaced PNG: first row, first column, and steps between rows and between columns of each pass."""
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error, OverflowError)
-"""What ``zipfile`` raises on damaged archives; NotImplementedError is a RuntimeError."""
 
 
 def check_png_zip(
@@ -106,8 +104,8 @@ class _Check:
         try:
             archive = zipfile.ZipFile(file)
         except (*BROKEN, OSError) as error:  # also OSError: damage sends the reader to places before the beginning
-            said = _said(error)
-            self.findings.head.append(f"the file is no zip archive, or is cut off ({said}), expected one of pictures")
+            why = said(error)
+            self.findings.head.append(f"the file is no zip archive, or is cut off ({why}), expected one of pictures")
             return
         self.opened = True
         for info in archive.infolist():
@@ -185,15 +183,14 @@ class _Check:
 
 def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, height: int, width: int) -> bytes:
     """An entry's bytes, no more of them than a grey PNG of that size can have, and one."""
-    if info.flag_bits & 1:
-        raise _BadEntry("is encrypted, expected a plain one")
-    if info.compress_type not in METHODS:
-        raise _BadEntry(f"is packed by method {info.compress_type}, expected stored or deflated")
+    why = why_unreadable(info)
+    if why is not None:
+        raise _BadEntry(why)
     try:
         with archive.open(info) as entry:
             return entry.read(_limit(height, width) + 1)
     except (*BROKEN, OSError) as error:
-        raise _BadEntry(f"cannot be read ({_said(error)}), expected a whole PNG") from None
+        raise _BadEntry(f"cannot be read ({said(error)}), expected a whole PNG") from None
 
 
 def _grey(content: bytes, height: int, width: int) -> np.ndarray:
@@ -224,7 +221,7 @@ def _grey(content: bytes, height: int, width: int) -> np.ndarray:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
             grey = np.asarray(picture)
     except Exception as error:  # Pillow's decoders raise everything there is on damaged files
-        raise _BadEntry(f"is a damaged PNG ({_said(error)})") from None
+        raise _BadEntry(f"is a damaged PNG ({said(error)})") from None
     if grey.shape != (height, width) or grey.dtype != np.uint8:
         raise _BadEntry(f"is decoded to {grey.dtype} {grey.shape}, expected uint8 {(height, width)}")
     return grey
@@ -251,7 +248,7 @@ def _check_rows(packed: bytes, size: int) -> None:
     try:
         rows = unpacker.decompress(packed, size + 1)
     except zlib.error as error:
-        raise _BadEntry(f"is a damaged PNG ({_said(error)})") from None
+        raise _BadEntry(f"is a damaged PNG ({said(error)})") from None
     if len(rows) != size or not unpacker.eof:
         many = "more" if len(rows) > size else "less"
         raise _BadEntry(f"is a damaged PNG: its rows have {many} than {size} bytes, or are cut off")
@@ -268,10 +265,6 @@ def _rows(height: int, width: int, interlaced: bool) -> int:
 def _limit(height: int, width: int) -> int:
     """Bytes that a grey PNG can have, however badly it is compressed."""
     return BESIDE + 2 * height * (width + 1)
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _first(where: np.ndarray) -> tuple[int, int]:

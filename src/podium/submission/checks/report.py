@@ -20,10 +20,10 @@ class Report:
 
     errors: sentences, each naming the line (1-based) or the entry, the id and the column where there is one; empty for
     a good file. warnings: what is allowed and yet strange or costly.
-    rows: rows below the header, or files in an archive.
-    counts: per class, over the rows that could be read: pixels or images predicted, or images answered yes; empty where
-    numbers are predicted. What a mask of runs does not cover counts as background; of classes that share a grey value
-    the first is counted.
+    rows: rows below the header, pictures in an archive, or images in arrays.
+    counts: per class, over the rows that could be read: pixels or images predicted, or images answered yes, of
+    probabilities what is more probable than the others; empty where numbers are predicted. What a mask of runs does not
+    cover counts as background; of classes that share a grey value the first is counted.
     """
 
     errors: tuple[str, ...]
@@ -101,6 +101,10 @@ class Ids:
         else:
             self._last = name
         return True
+
+    def met(self, name: str) -> bool:
+        """Whether ``name`` was taken."""
+        return name in self._place
 
     @property
     def one(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from podium.config import Competition
-from podium.config_submission import RleCsv
+from podium.config_submission_formats import RleCsv
 from podium.data.ragged import Ragged
 from podium.submission.checks.csv_file import CsvFile, longest_of, place
 from podium.submission.checks.report import (
@@ -18,9 +18,8 @@ from podium.submission.checks.report import (
     judge_unscored,
     short,
 )
-
-DIGITS = 18
-"""What a whole number may have, so that the sum of two fits into 64 bits."""
+from podium.submission.checks.rle_objects import ObjectsCheck
+from podium.submission.checks.runs import decode, first, pixel
 
 
 def check_rle_csv(
@@ -36,7 +35,7 @@ def check_rle_csv(
     Checked are the header, the ids (missing, unknown, twice, out of order), the number of columns of each row, that
     runs are pairs of whole numbers, in ascending order, apart, at least one pixel long and inside their image, that no
     pixel is in the masks of two classes, the end of the file, and, where ``meant`` is given (uint8, (1, H, W) per id,
-    joined by id), every pixel.
+    joined by id), every pixel; with ``per: object`` what ``ObjectsCheck`` says.
 
     ids: the test set's, in order. shapes: (N, 3), the C, H, W of its images.
     own: the file was made here, so that a missing last line break, a pixel of two classes, or with ``per: class`` one
@@ -45,7 +44,9 @@ def check_rle_csv(
     """
     if len(shapes) != len(ids):
         raise ValueError("every id has a shape")
-    check = _Check(competition, ids, shapes, meant, own)
+    settings = competition.submission
+    objects = isinstance(settings, RleCsv) and settings.per == "object"
+    check = (ObjectsCheck if objects else _Check)(competition, ids, shapes, meant, own)
     check.file.read(path, check.row)
     return check.result()
 
@@ -62,7 +63,7 @@ class _Check:
         self.competition, self.ids, self.meant, self.own = competition, ids, meant, own
         self.sizes: list[tuple[int, int]] = [(height, width) for _, height, width in shapes.tolist()]
         self.wanted = settings.wanted(competition.classes, competition.unscored)
-        self.per_class = settings.per is not None
+        self.per_class = settings.per == "class"
         before, after = settings.template.split("{id}")
         names = [
             before.replace("{class}", class_name) + name + after.replace("{class}", class_name)
@@ -71,7 +72,7 @@ class _Check:
         ]
         most = max((height * width for height, width in self.sizes), default=0)
         longest = 1024 + longest_of(names) + (most + 2) * (len(str(most)) + 1)  # as if every pixel were a number
-        self.file = CsvFile([settings.id, settings.rle], names, longest, own)
+        self.file = CsvFile(settings, [settings.id, settings.rle], names, longest, own)
         self.areas = np.zeros(len(self.wanted), np.int64)
         self.pixels = 0  # of the rows that could be read
         self.differing = Tally()
@@ -89,7 +90,7 @@ class _Check:
         image, at = divmod(self.file.ids.position[name], len(self.wanted))
         height, width = self.sizes[image]
         try:
-            mask = _decode(text, height, width)
+            mask = decode(text, height, width)
         except ValueError as error:
             self.file.findings.error(f"{place(number, name)}, column '{self.file.columns[1]}' {error}")
             return
@@ -105,7 +106,7 @@ class _Check:
             self._image, self._covered, self._masks = image, np.zeros_like(mask), 0
         twice = self._covered & mask
         if twice.any():
-            self.shared.add(f"{place(number, name)}, {_pixel(twice)}", int(np.count_nonzero(twice)))
+            self.shared.add(f"{place(number, name)}, {pixel(twice)}", int(np.count_nonzero(twice)))
         self._covered |= mask
         self._masks += 1
 
@@ -113,7 +114,7 @@ class _Check:
         """Note what the masks of the latest image leave, where all of them were read."""
         if self._masks == len(self.wanted) and not self._covered.all():
             left = ~self._covered
-            self.uncovered.add(f"id {short(str(self.ids[self._image]))}, {_pixel(left)}", int(np.count_nonzero(left)))
+            self.uncovered.add(f"id {short(str(self.ids[self._image]))}, {pixel(left)}", int(np.count_nonzero(left)))
 
     def _compare(self, number: int, name: str, image: int, at: int, mask: np.ndarray) -> None:
         key = str(self.ids[image])
@@ -124,15 +125,15 @@ class _Check:
             sizes = f"{mask.shape[0]} × {mask.shape[1]} pixels, meant were {meant.shape[0]} × {meant.shape[1]}"
             self.file.findings.error(f"{place(number, name)}: {sizes}")
         elif (differs := mask != meant).any():
-            y, x = _first(differs)
+            y, x = first(differs)
             said = "is in the mask and was not meant to be" if mask[y, x] else "is not in the mask and was meant to be"
-            self.differing.add(f"{place(number, name)}, {_pixel(differs)} {said}", int(np.count_nonzero(differs)))
+            self.differing.add(f"{place(number, name)}, {pixel(differs)} {said}", int(np.count_nonzero(differs)))
 
     def result(self) -> Report:
         """The verdict after the last line."""
         findings, classes = self.file.findings, self.competition.classes
         counts = np.zeros(len(classes), np.int64)
-        if self.file.archive:
+        if not self.file.opened:
             return self.file.report(counts)
         self.file.close()
         self._leave()
@@ -156,43 +157,3 @@ class _Check:
         if classes[background] not in self.wanted:
             counts[background] = max(0, pixels - int(self.areas.sum()))
         return self.file.report(counts)
-
-
-def _decode(text: str, height: int, width: int) -> np.ndarray:
-    """bool (height, width): the pixels that ``text`` names; a ValueError says in half a sentence why it cannot be."""
-    size = height * width
-    words = [word for word in text.split(" ") if word]
-    for wrong in [word for word in words if not (word.isascii() and word.isdigit() and len(word) <= DIGITS)][:1]:
-        raise ValueError(f"holds {short(wrong)}, expected whole numbers with blanks between, or nothing")
-    numbers = np.array(words, np.int64)
-    if len(numbers) % 2:
-        raise ValueError(f"holds {len(numbers)} numbers, expected pairs of start and length")
-    starts, lengths = numbers.reshape(-1, 2).T
-    for i in np.flatnonzero((starts < 1) | (lengths < 1))[:1].tolist():
-        raise ValueError(f"run {i + 1} is '{starts[i]} {lengths[i]}', expected a start and a length of 1 or more")
-    ends = starts + lengths
-    for i in np.flatnonzero(ends > size + 1)[:1].tolist():
-        raise ValueError(
-            f"run {i + 1} is '{starts[i]} {lengths[i]}' and ends behind pixel {size}, the last of {height} × {width}"
-        )
-    for i in np.flatnonzero(starts[1:] < ends[:-1])[:1].tolist():
-        raise ValueError(
-            f"run {i + 2} starts at {starts[i + 1]}, expected behind run {i + 1}, which ends at {ends[i] - 1}: runs are "
-            f"in ascending order and do not overlap"
-        )
-    steps = np.zeros(size + 1, np.int8)
-    steps[starts - 1] += 1
-    steps[ends - 1] -= 1  # where runs touch, what one ends another begins
-    return np.add.accumulate(steps[:size], dtype=np.int8).astype(np.bool_).reshape(width, height).T
-
-
-def _first(where: np.ndarray) -> tuple[int, int]:
-    """Row and column of the first True, row by row."""
-    y, x = divmod(int(where.argmax()), where.shape[1])
-    return y, x
-
-
-def _pixel(where: np.ndarray) -> str:
-    """The first True as runs count pixels, and its row and column."""
-    y, x = _first(where)
-    return f"pixel {1 + x * where.shape[0] + y} (row {y}, column {x})"

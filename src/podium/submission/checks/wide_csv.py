@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from podium.config import Competition
-from podium.config_submission import WideCsv
+from podium.config_submission_formats import WideCsv
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.submission.checks.csv_file import CsvFile, longest_of, place
@@ -56,7 +56,7 @@ class _Check:
         self.competition, self.pixels, self.meant, self.own = competition, pixels, meant, own
         names = ids.tolist()
         columns = [settings.id, *map(str, range(pixels))]
-        self.file = CsvFile(columns, names, 1024 + 32 * pixels + longest_of(names), own)
+        self.file = CsvFile(settings, columns, names, 1024 + 32 * pixels + longest_of(names), own)
         self.number_of = {str(i): i for i in range(len(competition.classes))}
         self.counts = np.zeros(len(competition.classes), np.int64)
         self.forbidden = Tally()
@@ -127,7 +127,7 @@ class _Check:
     def result(self, ids: np.ndarray) -> Report:
         """The verdict after the last line."""
         findings = self.file.findings
-        if self.file.archive:
+        if not self.file.opened:
             return self.file.report(self.counts)
         self.file.close()
         if self.forbidden:
