@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from podium.config import Competition
+from podium.config_submission_formats import RleCsv
 from podium.data.ragged import Ragged
 from podium.submission.pack import WRITERS
+from podium.submission.reading import read
 from podium.submission.validate import check_file
 from submitting import competition, packed
 
@@ -98,6 +100,15 @@ def test_readers_of_others_find_what_was_packed(
     assert check_file(done.path, wanted, truths.ids, truths.shapes).errors == ()
     settings = json.loads(wanted.submission.model_dump_json()) if wanted.submission else {}
     READERS[settings["format"]](done.path, task, settings, truths)
+    told = read(done.path, wanted, truths.ids, truths.shapes)
+    assert told.ids.tolist() == truths.ids.tolist() and (told.shapes == truths.shapes).all()
+    if isinstance(wanted.submission, RleCsv):  # a file of one class tells no others apart
+        kept = [CLASSES.index(name) for name in wanted.submission.wanted(CLASSES, None)]
+        assert all(((told.values == k) == (truths.values == k)).all() for k in kept)
+    else:
+        # of questions the probability of no is what is left of one
+        exact = settings.get("dtype") != "float16" and task != "multilabel"
+        assert np.allclose(told.values, truths.values, rtol=0, atol=0 if exact else 1e-3)
     again = folder / "again"
     WRITERS[settings["format"]](again, truths, wanted)
     assert again.read_bytes() == done.path.read_bytes()
@@ -169,8 +180,8 @@ def read_probabilities(path: Path, task: str, settings: dict[str, Any], truths: 
     assert frame.columns.tolist()[1:] == (["q 0", "q 1", "q 2"] if task == "multilabel" else CLASSES)
     texts = frame.iloc[:, 1:].to_numpy()
     meant = truths.stacked[:, 1, :, 0] if task == "multilabel" else truths.stacked[:, :, 0, 0]
-    for read in (texts.astype(np.float32), texts.astype(np.float64).astype(np.float32)):
-        assert read.tobytes() == np.ascontiguousarray(meant).tobytes()
+    for found in (texts.astype(np.float32), texts.astype(np.float64).astype(np.float32)):
+        assert found.tobytes() == np.ascontiguousarray(meant).tobytes()
     if task == "classification":
         assert np.allclose(texts.astype(float).sum(1), 1, atol=1e-6)
 

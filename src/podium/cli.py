@@ -284,26 +284,22 @@ def audit(
 def check(
     name: Name,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to check.")],
+    truth: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--truth", metavar="FILE", help="The right answers in the same format: score the file."),
+    ] = None,
     data: Data = None,
     sample: Sample = False,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    from podium.prepare import Options, open_data, read_competition
-    from podium.submission.validate import check_file
+    from podium.checking import check as hold
+    from podium.prepare import Options
 
-    options = Options(data=data, sample=sample, out=out)
-    workspace, competition = read_competition(name, options)
-    _, opened = open_data(workspace, competition, options, say())
-    test = opened.dataset.test
-    if competition.submission is None or test is None:
-        lacking = "submission" if competition.submission is None else "data.test"
-        raise UserError(
-            f"{name}: its configuration has no '{lacking}', so there is nothing to check a file against; add it"
-        )
-    report = check_file(file, competition, test.images.ids, test.images.shapes)
+    found = hold(name, file, Options(data=data, sample=sample, out=out), say(), truth)
+    report = found.report
     if as_json:
-        print_json({"file": str(file), "valid": not report.errors, "report": report})
+        print_json({"file": str(file), "valid": report.ok, **asdict(found)})
     else:
         for text in report.errors:
             results().print(f"error: {text}", style="red", markup=False)
@@ -311,6 +307,9 @@ def check(
             results().print(f"warning: {text}", style="yellow", markup=False)
         verdict = "would be refused" if report.errors else "is in order"
         results().print(f"{file}: {report.rows} rows; {verdict}", markup=False, soft_wrap=True)
+        if found.score is not None:
+            parts = ", ".join(f"{part} {value:.4f}" for part, value in (found.parts or {}).items() if value is not None)
+            results().print(f"{found.metric}: {found.score:.4f} ({parts})", markup=False, soft_wrap=True)
     if report.errors:
         raise typer.Exit(2)
 

@@ -22,9 +22,14 @@ LINE_BREAKS = re.compile(r"[\n\r\0]")
 
 
 class SubmissionFormat(Settings):
-    """What every format shares. first_id: the number of the first test image, where its data give no ids."""
+    """What every format shares.
+
+    first_id: the number of the first test image, where its data give no ids. size_limit: most that the file may have, in MB of
+    1,000,000 bytes; left out, there is no limit.
+    """
 
     first_id: Count = 0
+    size_limit: Annotated[float | None, Field(gt=0)] = None
 
     @property
     def needs(self) -> Needs:
@@ -33,9 +38,14 @@ class SubmissionFormat(Settings):
 
 
 class CsvFormat(SubmissionFormat):
-    """What every csv shares. id: name of the column of ids. compress: the csv lies in a gzip file or in a zip archive."""
+    """What every csv shares.
+
+    id: name of the column of ids. compress: the csv lies in a gzip file or in a zip archive. sample: the competition's
+    sample_submission, a file beside its data; left out, it is looked for by that name.
+    """
 
     id: Column = "id"
+    sample: str | None = None
     compress: Literal["gzip", "zip"] | None = None
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from podium import pipeline
+from podium.checking import check
 from podium.config import Competition
 from podium.errors import UserError
 from podium.kaggle.credentials import needed
 from podium.kaggle.download import download
-from podium.prepare import Options, Say, open_data, read_competition
+from podium.prepare import Options, Say, read_competition
 from podium.store import sha256_of
 from podium.submission.history import Attempt
 from podium.submission.pack import LEDGER
 from podium.submission.send import Desk, Patience, follow, newest, send, sent_before, was_packed
-from podium.submission.validate import check_file
 from podium.workspace import Workspace
 
 
@@ -51,7 +51,7 @@ def send_and_follow(
         raise UserError(f"{path}: there is no such file; name the one to send")
     needed()
     if not was_packed(desk, sha256_of(path)):
-        _check(path, options, workspace, competition, say)
+        _check(path, options, competition, say)
     sent = send(desk, path, message, keep, again, say)
     if not patience.wait:
         return [sent]
@@ -103,20 +103,14 @@ def fetch(name: str, to: Path | None, say: Say) -> Path:
     return folder
 
 
-def _check(path: Path, options: Options, workspace: Workspace, competition: Competition, say: Say) -> None:
+def _check(path: Path, options: Options, competition: Competition, say: Say) -> None:
     """Refuse a file that the competition would refuse: it costs one of the day's submissions, or at least time."""
-    origin, opened = open_data(workspace, competition, options, say)
-    if origin.sample:
+    found = check(competition.name, path, options, say)
+    report = found.report
+    if found.of_sample:
         raise UserError(
             f"{path}: was not packed here and cannot be checked without the competition's data; name them with --data"
         )
-    test = opened.dataset.test
-    if competition.submission is None or test is None:
-        lacking = "submission" if competition.submission is None else "data.test"
-        raise UserError(
-            f"{competition.name}: its configuration has no '{lacking}', so {path} cannot be checked; add it"
-        )
-    report = check_file(path, competition, test.images.ids, test.images.shapes)
     for warning in report.warnings:
         say(f"warning: {warning}")
     if report.errors:

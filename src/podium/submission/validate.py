@@ -5,12 +5,14 @@ Nothing here, nor in ``checks``, is shared with the writers: a mistake in one ca
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from podium.config import Competition
+from podium.config_submission_formats import CsvFormat, SubmissionFormat
 from podium.data.ragged import Ragged
 from podium.submission.checks.label_csv import check_label_csv
 from podium.submission.checks.npy import check_npy
@@ -19,9 +21,10 @@ from podium.submission.checks.png_zip import check_png_zip
 from podium.submission.checks.probability_csv import check_probability_csv
 from podium.submission.checks.report import Report
 from podium.submission.checks.rle_csv import check_rle_csv
+from podium.submission.checks.sample import find_sample, hold_against_sample
 from podium.submission.checks.wide_csv import check_wide_csv
 
-__all__ = ["CHECKS", "Check", "Report", "check_file"]
+__all__ = ["CHECKS", "Check", "Report", "check_file", "with_sample"]
 
 
 class Check(Protocol):
@@ -62,3 +65,18 @@ def check_file(path: Path, competition: Competition, test_ids: np.ndarray, test_
     if competition.submission is None:
         raise ValueError(f"{competition.name}: has no submission format")
     return CHECKS[competition.submission.format](path, competition, test_ids, test_shapes, own=False)
+
+
+def with_sample(report: Report, path: Path, settings: SubmissionFormat, folder: Path) -> Report:
+    """A report with what differs from the ``sample_submission`` in the data's folder, where there is one, and the size limit."""
+    errors, warnings = list(report.errors), list(report.warnings)
+    if settings.size_limit is not None and path.stat().st_size > settings.size_limit * 1e6:
+        size = path.stat().st_size / 1e6
+        errors.append(f"the file has {size:.1f} MB, allowed are {settings.size_limit:g} MB (submission.size_limit)")
+    sample = find_sample(folder, settings.sample) if isinstance(settings, CsvFormat) else None
+    if sample is not None and sample.resolve() != path.resolve():
+        wrong, odd = hold_against_sample(path, sample)
+        # what the format's own check has said already is not said twice
+        errors += [] if report.errors else wrong
+        warnings += odd
+    return replace(report, errors=tuple(errors), warnings=tuple(warnings))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import TextIO
 
 from podium.errors import UserError
 from podium.submission.checks.report import MOST, short
+from podium.submission.reading import opened
 
 NAMES = ("sample_submission.csv", "sampleSubmission.csv", "sample_submission.csv.gz", "sample_submission.csv.zip")
 """What it is called where the competition's configuration does not say."""
@@ -37,11 +34,18 @@ def hold_against_sample(path: Path, sample: Path) -> tuple[list[str], list[str]]
     sample's of its column, a number with a fraction where the sample has whole ones, is a warning, since samples often hold
     placeholders. A sample that cannot be read is a UserError.
     """
+    try:
+        return _held(path, sample)
+    except (OSError, EOFError, zipfile.BadZipFile, IndexError, csv.Error) as error:
+        raise UserError(f"{sample}: cannot be read beside {path.name} ({error}); look into both") from error
+
+
+def _held(path: Path, sample: Path) -> tuple[list[str], list[str]]:
     errors: list[str] = []
     warnings: list[str] = []
     wrong = more = rows = wanted = 0
     kinds: list[str] = []
-    with _opened(sample) as theirs, _opened(path) as ours:
+    with opened(sample) as theirs, opened(path) as ours:
         expected, found = csv.reader(theirs), csv.reader(ours)
         try:
             header, told = next(expected), next(found, [])
@@ -103,23 +107,3 @@ def _header(columns: list[str]) -> str:
 
 def _first(row: list[str]) -> str:
     return row[0] if row else ""
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    """A csv file as text, unpacked where it is compressed."""
-    csv.field_size_limit(1 << 30)  # a mask in runs may be long
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-            file.seek(0)
-            if start.startswith(b"\x1f\x8b"):
-                with gzip.open(file, "rt", encoding="utf-8", errors="replace", newline="") as text:
-                    yield text
-            elif start.startswith(b"PK"):
-                with zipfile.ZipFile(file) as archive, archive.open(archive.namelist()[0]) as entry:
-                    yield io.TextIOWrapper(entry, encoding="utf-8", errors="replace", newline="")
-            else:
-                yield io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
-    except (OSError, EOFError, zipfile.BadZipFile, IndexError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as csv ({error}); look into it") from error
