@@ -259,14 +259,19 @@ def check(
 
     options = Options(data=data, sample=sample, out=out)
     workspace, competition = read_competition(name, options)
-    _, opened = open_data(workspace, competition, options, say())
-    test = opened.dataset.test
-    if competition.submission is None or test is None:
-        lacking = "submission" if competition.submission is None else "data.test"
-        raise UserError(
-            f"{name}: its configuration has no '{lacking}', so there is nothing to check a file against; add it"
-        )
-    report = check_file(file, competition, test.images.ids, test.images.shapes)
+    if competition.submission is not None and competition.submission.format == "model_zip":
+        from podium.submission.checks.model_zip import check_model_zip
+
+        report = check_model_zip(file, competition, own=False)
+    else:
+        _, opened = open_data(workspace, competition, options, say())
+        test = opened.dataset.test
+        if competition.submission is None or test is None:
+            lacking = "submission" if competition.submission is None else "data.test"
+            raise UserError(
+                f"{name}: its configuration has no '{lacking}', so there is nothing to check a file against; add it"
+            )
+        report = check_file(file, competition, test.images.ids, test.images.shapes)
     if as_json:
         print_json({"file": str(file), "valid": not report.errors, "report": report})
     else:
@@ -275,7 +280,8 @@ def check(
         for text in report.warnings:
             results().print(f"warning: {text}", style="yellow", markup=False)
         verdict = "would be refused" if report.errors else "is in order"
-        results().print(f"{file}: {report.rows} rows; {verdict}", markup=False, soft_wrap=True)
+        what = "files" if file.suffix == ".zip" else "rows"
+        results().print(f"{file}: {report.rows} {what}; {verdict}", markup=False, soft_wrap=True)
     if report.errors:
         raise typer.Exit(2)
 

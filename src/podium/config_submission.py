@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from podium.config_base import Count, Settings
+from podium.config_model_zip import ModelZip
 from podium.errors import did_you_mean
 
 Column = Annotated[str, Field(min_length=1)]
@@ -137,7 +138,7 @@ class PngZip(SubmissionFormat):
         return self
 
 
-AnySubmission = Annotated[WideCsv | LabelCsv | RleCsv | PngZip, Field(discriminator="format")]
+AnySubmission = Annotated[WideCsv | LabelCsv | RleCsv | PngZip | ModelZip, Field(discriminator="format")]
 """A competition's ``submission`` section; ``format`` says which."""
 
 
@@ -148,6 +149,8 @@ def misfit(
 
     ordinal: whether the numbers of ``task: regression`` are grades, which ``classes`` names.
     """
+    if isinstance(settings, ModelZip):
+        return settings.misfit(task)
     if isinstance(settings, LabelCsv):
         return _misfit_labels(settings, task, classes, ordinal)
     if task != "segmentation":

@@ -260,10 +260,10 @@ def _finish(
     scored = standing.score(prepared, models, copies, plan.notes, say)
     rows, blend, notes = scored.rows, scored.blend, list(scored.notes)
     submission = None
-    if until == "pack" and competition.submission is not None and prepared.dataset.test is not None:
-        submission = submit_file(prepared, [model.member for model in models], blend, rows[-1])
+    if until == "pack" and (lacking := lacks(prepared)) is None:
+        submission, told = submit(prepared, models, blend, rows[-1], say)
+        notes += told
     elif until == "pack":
-        lacking = "submission format" if competition.submission is None else "test images"
         notes.append(f"the competition's configuration names no {lacking}: nothing was packed")
     if submission and prepared.origin.sample:
         notes.append(SAMPLE_FILE)
@@ -297,6 +297,27 @@ def upload_command(prepared: Prepared, submission: str | None, row: boards.Row) 
     if submission is None or slug is None or prepared.origin.sample:
         return None
     return f'kaggle competitions submit -c {slug} -f {submission} -m "CV {row.score:.4f}"'
+
+
+def lacks(prepared: Prepared) -> str | None:
+    """What a submission needs and the competition's configuration does not name; None where nothing is missing."""
+    settings = prepared.competition.submission
+    if settings is None:
+        return "submission format"
+    return "test images" if prepared.dataset.test is None and settings.format != "model_zip" else None
+
+
+def submit(
+    prepared: Prepared, models: Sequence[standing.Model], blend: Blend, row: boards.Row, say: Say
+) -> tuple[str, list[str]]:
+    """Pack the blend in the competition's format: the file, and what is to be noted of it. Nothing may be ``lacks``-ing."""
+    settings = prepared.competition.submission
+    if settings is not None and settings.format == "model_zip":
+        from podium.submission.model_zip.submit import submit_model
+
+        file, told = submit_model(prepared, models, blend, row, say)
+        return file, [told]
+    return submit_file(prepared, [model.member for model in models], blend, row), []
 
 
 def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row: boards.Row) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from podium.config import Competition
 from podium.data.ragged import Ragged
 from podium.submission.checks.label_csv import check_label_csv
+from podium.submission.checks.model_zip import check_model_zip
 from podium.submission.checks.png_zip import check_png_zip
 from podium.submission.checks.report import Report
 from podium.submission.checks.rle_csv import check_rle_csv
@@ -44,6 +45,7 @@ CHECKS: dict[str, Check] = {
     "label_csv": check_label_csv,
     "rle_csv": check_rle_csv,
     "png_zip": check_png_zip,
+    "model_zip": check_model_zip,
 }
 """The check of each submission format."""
 
