@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from by_hand import by_hand
 from podium import nets
 from podium.combine import FLOOR
 from podium.config import Competition, Recipe
@@ -34,7 +37,7 @@ from podium.standing import Model as Standing
 from podium.store import Folder, Key, sha256_of
 from podium.submission.model_zip import archive, trial
 from podium.submission.model_zip.content import Content, Member, Net, gather
-from podium.submission.model_zip.export import make, refer
+from podium.submission.model_zip.export import _put, make, refer
 from podium.submission.model_zip.model import VIEWS, turned
 from three_classes import competition
 
@@ -111,31 +114,8 @@ def unpacked(content: Content, folder: Path, to: Path) -> Any:
 
 
 def naive(content: Content, images: np.ndarray) -> list[np.ndarray]:
-    """Each model's probabilities (n, 3) in float64, image by image and view by view, with torch's own turns."""
-    turns: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "identity": lambda x: x,
-        "hflip": lambda x: x.flip(3),
-        "vflip": lambda x: x.flip(2),
-        "rot90": lambda x: x.rot90(1, (2, 3)),
-        "rot180": lambda x: x.flip(2, 3),
-        "rot270": lambda x: x.rot90(-1, (2, 3)),
-        "transpose": lambda x: x.transpose(2, 3),
-        "antitranspose": lambda x: x.flip(2, 3).transpose(2, 3),
-    }
-    found = []
-    for member in content.members:
-        total, x = np.zeros((len(images), 3)), torch.from_numpy(images).permute(0, 3, 1, 2).double() / 255
-        for each in member.nets:
-            from safetensors.torch import load_file
-
-            net = nets.build(member.recipe.net, "classification", 3, 3, size=(SIDE, SIDE))
-            net.load_state_dict(load_file(each.weights))
-            net = net.double().eval()
-            for view in member.recipe.predict.views:
-                with torch.no_grad():
-                    total += net(turns[view](x)).softmax(1)[:, :, 0, 0].numpy()
-        found.append(total / len(member.nets) / len(member.recipe.predict.views))
-    return found
+    """Each model's probabilities (n, 3)."""
+    return [by_hand(member.recipe, [net.weights for net in member.nets], images, 3) for member in content.members]
 
 
 # ---------------------------------------------------------------- what model.py answers
@@ -333,8 +313,6 @@ def test_the_trial_finds_what_is_wrong(
             file.writestr(name, text)
     found = trial.run(tmp_path / "bad.zip", folder / "images.npy", folder / "reference.npz")
     assert found.errors
-    import re
-
     assert re.search(sentence, found.errors[0])
 
 
@@ -457,10 +435,24 @@ def test_a_net_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyte
         make(content, tmp_path / "images.npy", tmp_path, lambda text: None)
 
 
+def test_weights_go_into_a_net_only_where_it_has_each_of_them(made: tuple[Content, Path]) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    _, folder = made
+    traced = onnx.load(folder / "plain-fold0.onnx")
+    before = traced.SerializeToString()
+    state = {tensor.name: numpy_helper.to_array(tensor) for tensor in traced.graph.initializer}
+    name = "net.net.net.head.1.bias"
+    for odd in (state | {"net.more": state[name]}, state | {name: state[name][:2]}):
+        assert not _put(odd, traced) and traced.SerializeToString() == before
+    assert _put(state | {name: state[name] + 1, "x.num_batches_tracked": np.array(3)}, traced)
+    changed = {tensor.name: numpy_helper.to_array(tensor) for tensor in traced.graph.initializer}
+    np.testing.assert_array_equal(changed[name], state[name] + 1)
+
+
 def test_the_grader_lets_nothing_else_be_imported(tmp_path: Path) -> None:
     """The runner is a script of its own, and says what it did."""
-    import subprocess
-
     (tmp_path / "answers").mkdir()
     (tmp_path / "model.py").write_text(
         "import numpy as np\n"

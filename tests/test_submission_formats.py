@@ -54,6 +54,9 @@ def settings(**given: Any) -> Any:
         ({"format": "png_zip", "name": "a\\{id}.png"}, "leads out of the archive"),
         ({"format": "png_zip", "name": "{id}/"}, "is a folder"),
         ({"format": "png_zip", "values": {"a": 256}}, "less than or equal to 255"),
+        ({"format": "model_zip", "id": "id"}, "Extra inputs"),
+        ({"format": "model_zip", "size_limit": 0}, "greater than 0"),
+        ({"format": "model_zip", "batch": 0}, "greater than 0"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(given: dict[str, object], sentence: str) -> None:
@@ -68,6 +71,8 @@ def test_options_that_mean_nothing_are_refused(given: dict[str, object], sentenc
         ({"format": "rle_csv"}, "regression", [], None, "submission.format: rle_csv is of masks as runs"),
         ({"format": "png_zip"}, "multilabel", MASKS, None, "submission.format: png_zip is of masks as pictures"),
         ({"format": "label_csv"}, "segmentation", MASKS, None, "label_csv is of labels"),
+        ({"format": "model_zip"}, "segmentation", MASKS, None, "model_zip answers with one class per image; with task"),
+        ({"format": "model_zip"}, "multilabel", MASKS, None, "with task: multilabel use label_csv"),
         ({"format": "label_csv", "style": "joined"}, "classification", MASKS, None, "submission.style: is for"),
         ({"format": "label_csv", "style": "columns"}, "regression", [], None, "submission.style: is for"),
         ({"format": "label_csv", "names": True}, "regression", [], None, "have no names"),
@@ -121,6 +126,7 @@ def test_settings_survive_being_written_and_read_again() -> None:
         ("segmentation", {"format": "rle_csv", "class": "cell", "name": "image_{id}.png"}),
         ("segmentation", {"format": "rle_csv", "per": "class"}),
         ("segmentation", {"format": "png_zip", "values": {"background": 0, "cell": 255}}),
+        ("classification", {"format": "model_zip", "size_limit": 0.5, "batch": 4}),
     ):
         metric = {"name": "mean_iou" if task == "segmentation" else "accuracy"}
         raw = BASE.model_dump(mode="json") | {"task": task, "metric": metric}
@@ -145,7 +151,8 @@ def test_defaults_follow_from_the_classes() -> None:
 
 
 def test_every_format_has_a_writer_a_check_and_an_ending() -> None:
-    assert set(WRITERS) == set(CHECKS) == set(ENDINGS) == {"wide_csv", "label_csv", "rle_csv", "png_zip"}
+    assert set(WRITERS) == set(ENDINGS) == {"wide_csv", "label_csv", "rle_csv", "png_zip"}
+    assert set(CHECKS) == {*WRITERS, "model_zip"}  # which is no file of labels and has a packer of its own
 
 
 MASK = ragged({"a": np.eye(3, dtype=np.uint8), "b": np.zeros((2, 4), np.uint8)})
@@ -181,7 +188,7 @@ def test_packing_checking_and_rejecting(
 
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_no_format_takes_a_file_that_is_not_there_or_the_settings_of_another(tmp_path: Path, name: str) -> None:
-    task = "classification" if name == "label_csv" else "segmentation"
+    task = "classification" if name in ("label_csv", "model_zip") else "segmentation"
     given = competition(task, MASKS, {"format": name})
     shapes = np.ones((1, 3), np.int64)
     for path in (tmp_path / "none", tmp_path):
