@@ -44,6 +44,9 @@ TAIL_SECONDS = 8.0
 DECODING_SECONDS, WEIGHTS_SECONDS = 5e-6, 1.5e-6
 """What choosing the decoding takes per pixel on one core, and choosing weights per pixel and model; see docs/performance.md."""
 
+CODE_SECONDS, NET_SECONDS = 10.0, 3.0
+"""What packing a model_zip takes: a process with torch and one without, and each net to be written and tried out."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -224,7 +227,10 @@ def _tail(prepared: Prepared, plan: Plan) -> float:
     each = DECODING_SECONDS if competition.blend.decode else 0.0
     if len(plan.runs) > 1 and competition.blend.method != "uniform":
         each += WEIGHTS_SECONDS * len(plan.runs)
-    return TAIL_SECONDS + min(pixels * each / cores(), 0.2 * (plan.budget or 0.0))
+    seconds = pixels * each / cores()
+    if competition.submission is not None and competition.submission.format == "model_zip":
+        seconds += CODE_SECONDS + NET_SECONDS * len(plan.runs) * len(plan.folds)
+    return TAIL_SECONDS + min(seconds, 0.2 * (plan.budget or 0.0))
 
 
 def _work(
