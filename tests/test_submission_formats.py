@@ -73,6 +73,9 @@ def settings(**given: Any) -> Any:
         ({"format": "png_zip", "name": "a\\{id}.png"}, "leads out of the archive"),
         ({"format": "png_zip", "name": "{id}/"}, "is a folder"),
         ({"format": "png_zip", "values": {"a": 256}}, "less than or equal to 255"),
+        ({"format": "model_zip", "id": "id"}, "Extra inputs"),
+        ({"format": "model_zip", "size_limit": 0}, "greater than 0"),
+        ({"format": "model_zip", "batch": 0}, "greater than 0"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(given: dict[str, object], sentence: str) -> None:
@@ -87,6 +90,8 @@ def test_options_that_mean_nothing_are_refused(given: dict[str, object], sentenc
         ({"format": "rle_csv"}, "regression", [], None, "submission.format: rle_csv is of masks as runs"),
         ({"format": "png_zip"}, "multilabel", MASKS, None, "submission.format: png_zip is of masks as pictures"),
         ({"format": "label_csv"}, "segmentation", MASKS, None, "label_csv is of labels"),
+        ({"format": "model_zip"}, "segmentation", MASKS, None, "model_zip answers with one class per image; with task"),
+        ({"format": "model_zip"}, "multilabel", MASKS, None, "with task: multilabel use label_csv"),
         ({"format": "label_csv", "style": "joined"}, "classification", MASKS, None, "submission.style: is for"),
         ({"format": "label_csv", "style": "columns"}, "regression", [], None, "submission.style: is for"),
         ({"format": "label_csv", "names": True}, "regression", [], None, "have no names"),
@@ -194,6 +199,7 @@ def test_settings_survive_being_written_and_read_again() -> None:
         ("multilabel", {"format": "probability_csv", "columns": "is_{class}"}),
         ("segmentation", {"format": "npy", "of": "probabilities", "dtype": "float16"}),
         ("classification", {"format": "npz", "key": "{id}", "ids_key": "ids", "compress": False}),
+        ("classification", {"format": "model_zip", "size_limit": 0.5, "batch": 4}),
     ):
         metric = {"name": "mean_iou" if task == "segmentation" else "accuracy"}
         raw = BASE.model_dump(mode="json") | {"task": task, "metric": metric}
@@ -234,7 +240,8 @@ def test_defaults_of_probabilities_and_arrays() -> None:
 
 def test_every_format_has_a_writer_a_check_and_an_ending() -> None:
     formats = {"wide_csv", "label_csv", "probability_csv", "rle_csv", "png_zip", "npy", "npz"}
-    assert set(WRITERS) == set(CHECKS) == set(ENDINGS) == formats
+    assert set(WRITERS) == set(ENDINGS) == formats
+    assert set(CHECKS) == {*WRITERS, "model_zip"}  # which is no file of predictions and has a packer of its own
     endings = {"gzip": ".csv.gz", "zip": ".zip", None: ".csv"}
     for name in ("wide_csv", "label_csv", "probability_csv", "rle_csv"):
         for compress, ending in endings.items():
@@ -288,7 +295,7 @@ def test_packing_checking_and_rejecting(
 
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_no_format_takes_a_file_that_is_not_there_or_the_settings_of_another(tmp_path: Path, name: str) -> None:
-    task = "classification" if name in ("label_csv", "probability_csv") else "segmentation"
+    task = "classification" if name in ("label_csv", "probability_csv", "model_zip") else "segmentation"
     given = competition(task, MASKS, {"format": name})
     shapes = np.ones((1, 3), np.int64)
     for path in (tmp_path / "none", tmp_path):

@@ -52,10 +52,11 @@ def blend(name: str, options: Options, models: Sequence[str], settings: BlendSet
     notes, submission = list(scored.notes), None
     members = [entry.model.member for entry in chosen]
     if pack:
-        if competition.submission is None or prepared.dataset.test is None:
-            lacking = "submission format" if competition.submission is None else "test images"
+        if (lacking := pipeline.lacks(prepared)) is not None:
             raise UserError(f"--pack: {name}'s configuration names no {lacking}; add it, or leave --pack out")
-        submission = pipeline.submit_file(prepared, members, scored.blend, scored.rows[-1])
+        models_of = [entry.model for entry in chosen]
+        submission, told = pipeline.submit(prepared, models_of, scored.blend, scored.rows[-1], say)
+        notes += told
         if prepared.origin.sample:
             notes.append(pipeline.SAMPLE_FILE)
     board = Board(

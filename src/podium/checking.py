@@ -9,12 +9,14 @@ import numpy as np
 
 from podium import metrics
 from podium.config import Competition
+from podium.config_model_zip import ModelZip
 from podium.data.chunk import NO_LABEL
 from podium.data.kinds import kinds
 from podium.data.part import Part
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.prepare import Options, Say, open_data, read_competition
+from podium.submission.checks.model_zip import check_model_zip
 from podium.submission.checks.report import Report
 from podium.submission.checks.shares import agreement, odd_shares, transposed
 from podium.submission.history import packed
@@ -52,6 +54,10 @@ def check(name: str, path: Path, options: Options, say: Say, truth: Path | None 
         raise UserError(
             f"{name}: its configuration has no 'submission', so there is nothing to check a file against; add it"
         )
+    if isinstance(settings, ModelZip):
+        if truth is not None:
+            raise UserError(f"--truth {truth}: a model_zip holds code, not answers; leave --truth out")
+        return Checked(check_model_zip(path, competition, own=False), False)
     origin, opened = open_data(workspace, competition, options, say)
     dataset = opened.dataset
     if dataset.test is None:

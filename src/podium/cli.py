@@ -306,7 +306,8 @@ def check(
         for text in report.warnings:
             results().print(f"warning: {text}", style="yellow", markup=False)
         verdict = "would be refused" if report.errors else "is in order"
-        results().print(f"{file}: {report.rows} rows; {verdict}", markup=False, soft_wrap=True)
+        what = "files" if file.suffix == ".zip" else "rows"
+        results().print(f"{file}: {report.rows} {what}; {verdict}", markup=False, soft_wrap=True)
         if found.score is not None:
             parts = ", ".join(f"{part} {value:.4f}" for part, value in (found.parts or {}).items() if value is not None)
             results().print(f"{found.metric}: {found.score:.4f} ({parts})", markup=False, soft_wrap=True)

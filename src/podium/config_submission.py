@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from podium.config_model_zip import ModelZip
 from podium.config_submission_formats import (
     LINE_BREAKS,
     LabelCsv,
@@ -20,7 +21,7 @@ from podium.config_submission_formats import (
 from podium.errors import did_you_mean
 
 AnySubmission = Annotated[
-    WideCsv | LabelCsv | ProbabilityCsv | RleCsv | PngZip | Npy | Npz, Field(discriminator="format")
+    WideCsv | LabelCsv | ProbabilityCsv | RleCsv | PngZip | Npy | Npz | ModelZip, Field(discriminator="format")
 ]
 """A competition's ``submission`` section; ``format`` says which."""
 
@@ -32,6 +33,8 @@ def misfit(
 
     ordinal: whether the numbers of ``task: regression`` are grades, which ``classes`` names.
     """
+    if isinstance(settings, ModelZip):
+        return settings.misfit(task)
     if isinstance(settings, LabelCsv):
         return _misfit_labels(settings, task, classes, ordinal)
     if isinstance(settings, ProbabilityCsv):

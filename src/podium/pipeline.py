@@ -44,6 +44,9 @@ TAIL_SECONDS = 8.0
 DECODING_SECONDS, WEIGHTS_SECONDS = 5e-6, 1.5e-6
 """What choosing the decoding takes per pixel on one core, and choosing weights per pixel and model; see docs/performance.md."""
 
+CODE_SECONDS, NET_SECONDS = 10.0, 3.0
+"""What packing a model_zip takes: a process with torch and one without, and each net to be written and tried out."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -224,7 +227,10 @@ def _tail(prepared: Prepared, plan: Plan) -> float:
     each = DECODING_SECONDS if competition.blend.decode else 0.0
     if len(plan.runs) > 1 and competition.blend.method != "uniform":
         each += WEIGHTS_SECONDS * len(plan.runs)
-    return TAIL_SECONDS + min(pixels * each / cores(), 0.2 * (plan.budget or 0.0))
+    seconds = pixels * each / cores()
+    if competition.submission is not None and competition.submission.format == "model_zip":
+        seconds += CODE_SECONDS + NET_SECONDS * len(plan.runs) * len(plan.folds)
+    return TAIL_SECONDS + min(seconds, 0.2 * (plan.budget or 0.0))
 
 
 def _work(
@@ -260,10 +266,10 @@ def _finish(
     scored = standing.score(prepared, models, copies, plan.notes, say)
     rows, blend, notes = scored.rows, scored.blend, list(scored.notes)
     submission = None
-    if until == "pack" and competition.submission is not None and prepared.dataset.test is not None:
-        submission = submit_file(prepared, [model.member for model in models], blend, rows[-1])
+    if until == "pack" and (lacking := lacks(prepared)) is None:
+        submission, told = submit(prepared, models, blend, rows[-1], say)
+        notes += told
     elif until == "pack":
-        lacking = "submission format" if competition.submission is None else "test images"
         notes.append(f"the competition's configuration names no {lacking}: nothing was packed")
     if submission and prepared.origin.sample:
         notes.append(SAMPLE_FILE)
@@ -296,6 +302,27 @@ def upload_command(prepared: Prepared, submission: str | None) -> str | None:
     if submission is None or prepared.competition.kaggle is None or prepared.origin.sample:
         return None
     return f"podium submit {prepared.competition.name}"
+
+
+def lacks(prepared: Prepared) -> str | None:
+    """What a submission needs and the competition's configuration does not name; None where nothing is missing."""
+    settings = prepared.competition.submission
+    if settings is None:
+        return "submission format"
+    return "test images" if prepared.dataset.test is None and settings.format != "model_zip" else None
+
+
+def submit(
+    prepared: Prepared, models: Sequence[standing.Model], blend: Blend, row: boards.Row, say: Say
+) -> tuple[str, list[str]]:
+    """Pack the blend in the competition's format: the file, and what is to be noted of it. Nothing may be ``lacks``-ing."""
+    settings = prepared.competition.submission
+    if settings is not None and settings.format == "model_zip":
+        from podium.submission.model_zip.submit import submit_model
+
+        file, told = submit_model(prepared, models, blend, row, say)
+        return file, [told]
+    return submit_file(prepared, [model.member for model in models], blend, row), []
 
 
 def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row: boards.Row) -> str:

@@ -38,10 +38,17 @@ def load(
     size: tuple[int, int] | None = None,
 ) -> nets.Model:
     """A trained net, ready to predict. size: height and width of the images that it was trained on."""
+    return read_net(recipe, competition, channels, weights, size).place(machine.torch_device).eval()
+
+
+def read_net(
+    recipe: Recipe, competition: Competition, channels: int, weights: Path, size: tuple[int, int] | None = None
+) -> nets.Model:
+    """A trained net as its file holds it, made for no machine yet; see ``load``."""
     settings = recipe.net.model_copy(update={"pretrained": "never"})  # its weights come from the file
     model = nets.build(settings, competition.task, channels, competition.outputs, size=size)
     model.load_state_dict(load_file(weights))
-    return model.place(machine.torch_device).eval()
+    return model
 
 
 def batch_size(views: Sequence[str], machine: Machine, pixels: int = USUAL) -> int:

@@ -43,7 +43,7 @@ ENDINGS = {
     "npy": ".npy",
     "npz": ".npz",
 }
-"""What each format's files are called after their name."""
+"""What each format's files are called after their name. What is no file of predictions is packed elsewhere: ``model_zip``."""
 COMPRESSED = {"gzip": ".csv.gz", "zip": ".zip"}
 """What compressed csv files are called after their name."""
 LEDGER = "ledger.csv"
@@ -92,17 +92,41 @@ def pack(
     settings = competition.submission
     if settings is None:
         raise ValueError(f"{competition.name}: has no submission format")
-    write = write or WRITERS[settings.format]
-    check = CHECKS[settings.format]
-    ending = ending_of(settings)
+    written, check = write or WRITERS[settings.format], CHECKS[settings.format]
+    return place_checked(
+        folder,
+        name,
+        ending_of(settings),
+        lambda path: written(path, labels, competition),
+        lambda path: check(path, competition, expected_ids, expected_shapes, meant=labels),
+        lambda path, digest: ledger.Event(
+            "packed", path.name, digest, name, models, blend, cv, cv_low, cv_high, commit, dirty, message
+        ),
+        time,
+    )
+
+
+def place_checked(
+    folder: Path,
+    name: str,
+    ending: str,
+    write: Callable[[Path], None],
+    check: Callable[[Path], Report],
+    event: Callable[[Path, str], ledger.Event],
+    time: datetime | None = None,
+) -> Packed:
+    """Let a file be written, read it back, and only then give it its name and its row in the ledger; see ``pack``.
+
+    write, check: are given the file's path. event: is given the path that it got and its SHA-256.
+    """
     time = time or datetime.now(UTC)
     book = folder / LEDGER
     ledger.read(book)  # a ledger that cannot be used is found before anything is written
     part = folder / f".{name}-{os.getpid()}-{secrets.token_hex(4)}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write(part, labels, competition)
-        report = check(part, competition, expected_ids, expected_shapes, meant=labels)
+        write(part)
+        report = check(part)
         digest = sha256_of(part)
         stem = f"{name}-{time.astimezone(UTC):%Y%m%d-%H%M%S}-{digest[:8]}"
         path = _place(part, folder, stem, ending if report.ok else f"{ending}.rejected")
@@ -119,10 +143,7 @@ def pack(
         raise UserError(
             f"{path}: refused when read back: {report.errors[0]}{more}; nothing was packed, look into that file"
         )
-    ledger.append(
-        book,
-        ledger.Event("packed", path.name, digest, name, models, blend, cv, cv_low, cv_high, commit, dirty, message),
-    )
+    ledger.append(book, event(path, digest))
     return Packed(path, digest, report)
 
 

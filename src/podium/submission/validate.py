@@ -15,6 +15,7 @@ from podium.config import Competition
 from podium.config_submission_formats import CsvFormat, SubmissionFormat
 from podium.data.ragged import Ragged
 from podium.submission.checks.label_csv import check_label_csv
+from podium.submission.checks.model_zip import check_model_zip
 from podium.submission.checks.npy import check_npy
 from podium.submission.checks.npz import check_npz
 from podium.submission.checks.png_zip import check_png_zip
@@ -53,6 +54,7 @@ CHECKS: dict[str, Check] = {
     "png_zip": check_png_zip,
     "npy": check_npy,
     "npz": check_npz,
+    "model_zip": check_model_zip,
 }
 """The check of each submission format."""
 
