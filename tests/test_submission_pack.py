@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from podium.config import Competition
+from podium.config_submission_formats import WideCsv
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.submission import ledger, wide_csv
@@ -254,3 +255,19 @@ def test_an_unexpected_error_leaves_no_part_behind(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         packed(tmp_path, write=stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_packed_is_held_against_the_competitions_sample(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    folder = tmp_path / "out"
+    good = pack(folder, MARS, "mars", LABELS, IDS, LABELS.shapes, data_folder=data).path.read_bytes()
+    (data / "sample_submission.csv").write_bytes(good)
+    assert pack(folder, MARS, "mars", LABELS, IDS, LABELS.shapes, data_folder=data).report.errors == ()
+    (data / "sample_submission.csv").write_bytes(good.replace(b"id,", b"Id,", 1))
+    with pytest.raises(UserError, match=r"sample_submission\.csv has 'Id,0,1,2,\.\.\.'.*nothing was packed"):
+        pack(folder, MARS, "mars", LABELS, IDS, LABELS.shapes, data_folder=data)
+    small = MARS.model_copy(update={"submission": WideCsv(format="wide_csv", size_limit=1e-4)})
+    with pytest.raises(UserError, match=r"allowed are 0\.0001 MB \(submission\.size_limit\)"):
+        pack(folder, small, "mars", LABELS, IDS, LABELS.shapes)
+    assert len(list(folder.glob("*.rejected"))) == 2 and len(list(folder.glob("*.csv"))) == 3  # the ledger among them

@@ -356,6 +356,7 @@ def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row
         cv_high=row.high,
         commit=commit,
         dirty=dirty,
+        data_folder=prepared.origin.folder,
     )
     write_json(record_path, {"file": str(packed.path), "sha256": packed.sha256, "made_of": made_of})
     return str(packed.path)

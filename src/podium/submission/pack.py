@@ -21,7 +21,7 @@ from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.store import sha256_of
 from podium.submission import label_csv, ledger, npy, npz, png_zip, probability_csv, rle_csv, wide_csv
-from podium.submission.validate import CHECKS, Report
+from podium.submission.validate import CHECKS, Report, with_sample
 
 Writer = Callable[[Path, Ragged, Competition], None]
 WRITERS: dict[str, Writer] = {
@@ -74,6 +74,7 @@ def pack(
     commit: str = "",
     dirty: str = "",
     message: str = "",
+    data_folder: Path | None = None,
     write: Writer | None = None,
     time: datetime | None = None,
 ) -> Packed:
@@ -82,7 +83,8 @@ def pack(
     name: what the results live under, ``mars`` or ``mars-sample``. labels: per id uint8 (1, H, W), or float32 of numbers;
     where the format ``needs`` probabilities these, float32 (C, H, W).
     expected_ids, expected_shapes: the test images' ids in their order and (N, 3), their C, H, W.
-    models ... message: for the ledger, see ``ledger.Event``. write, time: the format's writer and the present where not
+    models ... message: for the ledger, see ``ledger.Event``. data_folder: where a ``sample_submission`` may lie, which the file
+    is held against too. write, time: the format's writer and the present where not
     given.
 
     Nothing that exists is overwritten. A file that fails its check is kept with ``.rejected`` behind its name and a
@@ -98,7 +100,9 @@ def pack(
         name,
         ending_of(settings),
         lambda path: written(path, labels, competition),
-        lambda path: check(path, competition, expected_ids, expected_shapes, meant=labels),
+        lambda path: with_sample(
+            check(path, competition, expected_ids, expected_shapes, meant=labels), path, settings, data_folder
+        ),
         lambda path, digest: ledger.Event(
             "packed", path.name, digest, name, models, blend, cv, cv_low, cv_high, commit, dirty, message
         ),

@@ -69,13 +69,14 @@ def check_file(path: Path, competition: Competition, test_ids: np.ndarray, test_
     return CHECKS[competition.submission.format](path, competition, test_ids, test_shapes, own=False)
 
 
-def with_sample(report: Report, path: Path, settings: SubmissionFormat, folder: Path) -> Report:
-    """A report with what differs from the ``sample_submission`` in the data's folder, where there is one, and the size limit."""
+def with_sample(report: Report, path: Path, settings: SubmissionFormat, folder: Path | None) -> Report:
+    """A report with what differs from the ``sample_submission`` in the data's folder, where there is one, and a size over the
+    limit."""
     errors, warnings = list(report.errors), list(report.warnings)
     if settings.size_limit is not None and path.stat().st_size > settings.size_limit * 1e6:
         size = path.stat().st_size / 1e6
         errors.append(f"the file has {size:.1f} MB, allowed are {settings.size_limit:g} MB (submission.size_limit)")
-    sample = find_sample(folder, settings.sample) if isinstance(settings, CsvFormat) else None
+    sample = find_sample(folder, settings.sample) if folder is not None and isinstance(settings, CsvFormat) else None
     if sample is not None and sample.resolve() != path.resolve():
         wrong, odd = hold_against_sample(path, sample)
         # what the format's own check has said already is not said twice
