@@ -18,6 +18,7 @@ from podium.cli_blend import blend, board, import_oof
 from podium.cli_options import (
     Budget,
     Compile,
+    ContinueFrom,
     Data,
     Device,
     DryRun,
@@ -75,6 +76,7 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
         skip_bad: SkipBad = False,
         override: Set = None,
         out: Out = None,
+        former: ContinueFrom = None,
         device: Device = "auto",
         precision: Precision = "auto",
         source: From = "auto",
@@ -101,6 +103,7 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
             threads,
             workers,
             compile,
+            former,
         )
         _run(name, options, until, go_on, dry_run, as_json)
 
