@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from podium.cli_blend import blend, board, import_oof
+from podium.cli_kernel import HELP as KERNEL_HELP
+from podium.cli_kernel import kernel
 from podium.cli_options import (
     Budget,
     Compile,
@@ -288,6 +290,7 @@ app.command(help="Choose blend weights and decoding on out-of-fold predictions, 
 )
 app.command("import-oof", help="Take over predictions made elsewhere, checked like our own, to blend them.")(import_oof)
 app.command(help="Show the scores of every model and blend, or compare two of them.")(board)
+app.command(help=KERNEL_HELP)(kernel)
 
 
 @app.command(help="Run the benchmarks that fit this machine, each with its control, and sum up what they measured.")
