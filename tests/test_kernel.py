@@ -9,13 +9,19 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from podium.config_file import load_competition
+from podium.data.fit import Fit
+from podium.data.part import Part
 from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.kernel import make, packages
@@ -23,7 +29,7 @@ from podium.kernel.bundle import Names
 from podium.kernel.rehearse import Rehearsed, different, rehearse
 from podium.pipeline import last_options
 from podium.prepare import Options
-from project import make_project, podium, podium_json
+from project import COMPETITION, SOURCE, make_project, podium, podium_json
 
 RUN = ("--set", "train.epochs=2", "--set", "blend.decode=true", "--precision", "fp32", "--threads", "1")
 
@@ -92,7 +98,9 @@ def test_what_is_uploaded(made: tuple[Path, dict[str, Any]]) -> None:
     assert "podium/kernel/infer.py" in names and all(name.endswith(".py") for name in names)
     needs = (dataset / "needs.txt").read_text().split()
     assert (dataset / "wheels.txt").read_text().split() == [line for line in needs if line.startswith("ttach==")]
-    assert not [line for line in needs if line.startswith(("torch==", "numpy==", "podium"))]
+    assert {line.partition("==")[0] for line in needs} <= packages.DIRECT and any(
+        "safetensors" in line for line in needs
+    )
     assert kernel["commands"][0] == packages.download(dataset)
     readme = (Path(kernel["folder"]) / "README.md").read_text()
     assert all(command in readme for command in kernel["commands"])
@@ -262,8 +270,33 @@ def test_the_user_name_and_nothing_else_comes_from_kaggle_json(
     assert all(b"s3cret" not in path.read_bytes() for path in (root / "submissions").rglob("*") if path.is_file())
 
 
+def test_images_of_other_sizes_come_to_the_nets_size_as_configured(tmp_path: Path) -> None:
+    """Of one size locally; the hidden ones are not: with data.fit they are resized, as local ones would have been."""
+    from podium.kernel.infer import _fit
+
+    told = {"size": [16, 24], "how": "same", "overlap": 0.25}
+    fitted = COMPETITION.replace("  file: tiny.npz", "  file: tiny.npz\n  fit: {size: [16, 24], how: resize}")
+    (tmp_path / "tiny.yaml").write_text(fitted)
+    competition = load_competition(tmp_path / "tiny.yaml")
+    small, large = (Ragged.stack(np.zeros((2, 1, *size), np.uint8), ["a", "b"]) for size in ((16, 24), (32, 48)))
+    assert _fit(told, competition, Part("test", small, None, "")).how == "same"
+    assert _fit(told, competition, Part("test", large, None, "")) == Fit((16, 24), "resize", 0.25)
+    tiles = {"size": [16, 24], "how": "tiles", "overlap": 0.5}  # as it was planned, whatever these are
+    assert _fit(tiles, competition, Part("test", small, None, "")) == Fit((16, 24), "tiles", 0.5)
+
+
 def test_what_kaggle_lacks_is_pinned() -> None:
     loaded = {"torch": "2.12.1+cpu", "ttach": "0.0.3", "segmentation_models_pytorch": "0.6.0", "timm": "1.0.31+local"}
-    needed = packages.needs(loaded | {"podium-cv": "1.0", "opencv-python-headless": "5.0"})
+    needed = packages.needs(loaded | {"podium-cv": "1.0", "opencv-python-headless": "5.0", "httpx2": "2.16.2"})
     assert needed == ["segmentation-models-pytorch==0.6.0", "timm==1.0.31", "ttach==0.0.3"]
     assert packages.wheels(needed) == ["segmentation-models-pytorch==0.6.0", "ttach==0.0.3"]
+
+
+def test_every_direct_dependency_is_thought_of() -> None:
+    """One that is new in pyproject.toml must be sorted: imported to predict, every image's own, or of no use there."""
+    project = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    direct = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    own = {"torch", "torchvision", "numpy", "scipy", "opencv-python-headless"}
+    training = {"albumentations", "pandas", "typer", "rich", "optuna", "matplotlib", "kaggle", "six", "scikit-learn"}
+    assert packages.DIRECT | own | training | {"onnx", "onnxscript", "onnxruntime"} == direct
+    assert packages.IMAGE_LACKS <= packages.DIRECT

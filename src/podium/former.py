@@ -155,6 +155,8 @@ def _copy(theirs: Path, mine: Path, names: Sequence[str], sums: dict[str, dict[s
         for name in names:
             os.rename(beside / name, mine / name)
     except OSError as error:
+        if _occupied(mine):  # another command was faster
+            return None
         raise UserError(
             f"{theirs}: cannot be copied to {mine} ({error.strerror or error}); make room, or choose another place with --out"
         ) from error

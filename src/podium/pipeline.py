@@ -156,7 +156,7 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     options = _as_before(prepared, options)
     ends = None
     if options.session and (options.budget is None or hosted.on_kaggle()):  # elsewhere nothing ends it
-        left = hosted.session_left()
+        left = hosted.session_left() + time.monotonic() - started  # as it was when the command began
         ends, options = started + left, replace(options, budget=options.budget or left)
         assert options.budget is not None
         as_before = f", planned as before for {options.budget / 60:.0f}" if options.budget != left else ""

@@ -7,19 +7,29 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+DIRECT = frozenset(
+    {
+        "packaging",
+        "pillow",
+        "pydantic",
+        "pyyaml",
+        "safetensors",
+        "scikit-image",
+        "segmentation-models-pytorch",
+        "threadpoolctl",
+        "timm",
+        "ttach",
+    }
+)
+"""What podium itself imports to predict. What these need in turn differs from image to image, and is there where they are."""
 IMAGE_LACKS = frozenset({"segmentation-models-pytorch", "ttach"})
 """Of all that predicting may import, what Kaggle's image does not have: by its Dockerfile and kaggle_requirements.txt."""
-FOUNDATIONS = frozenset({"torch", "torchvision", "numpy", "scipy", "pandas"})
-"""What is never installed beside an image's own."""
-OPENCV = frozenset({"opencv-python", "opencv-python-headless", "opencv-contrib-python"})
-"""Each holds the same module; images differ in which they have."""
 
 
 def needs(loaded: Mapping[str, str]) -> list[str]:
-    """``name==version`` of the packages that were imported, but for those that every image for torch has in some form."""
-    left_out = FOUNDATIONS | OPENCV | {"podium-cv", "pip", "setuptools"}
+    """``name==version`` of what podium imported itself; torch, numpy, scipy and OpenCV are every such image's own."""
     named = {canonicalize_name(name): version for name, version in loaded.items()}
-    return [f"{name}=={version.partition('+')[0]}" for name, version in sorted(named.items()) if name not in left_out]
+    return [f"{name}=={version.partition('+')[0]}" for name, version in sorted(named.items()) if name in DIRECT]
 
 
 def wheels(needed: list[str]) -> list[str]:
