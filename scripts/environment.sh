@@ -4,7 +4,7 @@
 #   1. $PODIUM_VENV where set: made if need be, nothing else is looked at
 #   2. the active environment ($VIRTUAL_ENV, $CONDA_PREFIX) if it satisfies pyproject's ranges; it is never changed
 #   3. in a hosted notebook its own Python; packages it lacks are installed into it, torch and the like are left alone
-#   4. .venv in the checkout, when its stamp says that it holds what requirements.txt pins
+#   4. .venv in the checkout (podium-venv in /tmp where a notebook's checkout is read-only), when its stamp says that it holds what requirements.txt pins
 #   5. the python3 on PATH if it satisfies the ranges
 #   6. .venv is made
 #
@@ -28,7 +28,9 @@ in_range() {
     [[ $1 == 3.* && $minor -ge ${oldest#3.} && $minor -le ${newest#3.} ]]
 }
 
-hosted() { [[ -n ${KAGGLE_KERNEL_RUN_TYPE:-}${COLAB_RELEASE_TAG:-}${COLAB_GPU:-} ]]; }
+hosted() {
+    [[ -n ${KAGGLE_KERNEL_RUN_TYPE:-}${COLAB_RELEASE_TAG:-}${COLAB_GPU:-} || -w ${PODIUM_KAGGLE_ROOT:-/kaggle}/working ]]
+}
 
 # Succeeds where the interpreter $1 satisfies pyproject's ranges; else prints, as half a sentence, why not.
 suits() {
@@ -55,6 +57,8 @@ is_ready() { [[ -x $1/bin/python && -f $1/podium.stamp && $(<"$1/podium.stamp") 
 find_environment() {
     local venv=${PODIUM_VENV:-$root/.venv} active=${VIRTUAL_ENV:-${CONDA_PREFIX:-}} own="" why status
     need=$1
+    # What is attached to a notebook cannot be written, and what lies in its working folder is kept: 5 GB of packages.
+    if [[ -z ${PODIUM_VENV:-} && ! -w $root ]] && hosted; then venv=${TMPDIR:-/tmp}/podium-venv; fi
     [[ $venv == /* ]] || venv=$PWD/$venv
     if [[ -z ${PODIUM_VENV:-} ]]; then
         if [[ -n $active && -x $active/bin/python && ! $active -ef $venv ]]; then

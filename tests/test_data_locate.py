@@ -44,7 +44,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / ".config"))
-    monkeypatch.setattr(module, "KAGGLE_INPUT", tmp_path / "input")
+    monkeypatch.setenv("PODIUM_KAGGLE_ROOT", str(tmp_path))
     monkeypatch.setattr(module, "write_sample", lambda name, path: write_sample(name, path, 0, 4, 1, 2))
     (tmp_path / "project").mkdir()
     return tmp_path / "project"

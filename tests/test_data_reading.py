@@ -11,8 +11,10 @@ import pytest
 
 from podium import preprocess
 from podium.config import Competition
+from podium.config_file import load_competition
 from podium.data import reading
-from podium.data.reading import open_dataset, source_id
+from podium.data.reading import open_dataset, read_test, source_id
+from podium.data.sample import write_sample
 from podium.errors import UserError
 
 
@@ -152,3 +154,20 @@ def test_identity_follows_all_that_changes_what_is_read(tmp_path: Path) -> None:
     assert {source_id(config, folder, False, cache) for config in same} == {base}
     assert base not in {source_id(config, folder, False, cache) for config in other}
     assert source_id(competition(), folder, True, cache) != base
+
+
+@pytest.mark.parametrize("name", ["mars", "wbc", "warwick", "mnist"])
+def test_test_images_read_alone_are_those_of_the_whole(name: str, tmp_path: Path) -> None:
+    """Every layout, after preprocessing: what a code competition's script reads is what was predicted locally."""
+    shipped = Path(__file__).resolve().parents[1] / "configs" / "competitions" / f"{name}.yaml"
+    competition = load_competition(shipped, ["preprocess=[{name: clahe}, standardise]"])
+    folder = tmp_path / "data"
+    write_sample(
+        name, folder / competition.data.expects if competition.data.format == "npz" else folder, 1, 12, test_rows=5
+    )
+    whole = open_dataset(competition, folder, tmp_path / "cache", lambda text: None).dataset.test
+    alone = read_test(competition, folder, tmp_path / "alone.npy")
+    assert whole is not None and len(alone) == 5
+    assert alone.images.ids.tolist() == whole.images.ids.tolist()
+    assert (alone.images.shapes == whole.images.shapes).all() and alone.images.values.dtype == whole.images.values.dtype
+    assert (np.asarray(alone.images.values) == np.asarray(whole.images.values)).all()

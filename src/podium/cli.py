@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from podium.cli_blend import blend, board, import_oof
+from podium.cli_kernel import HELP as KERNEL_HELP
+from podium.cli_kernel import kernel
 from podium.cli_options import (
     Budget,
     Compile,
+    ContinueFrom,
     Data,
     Device,
     DryRun,
@@ -76,6 +79,7 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
         skip_bad: SkipBad = False,
         override: Set = None,
         out: Out = None,
+        former: ContinueFrom = None,
         device: Device = "auto",
         precision: Precision = "auto",
         source: From = "auto",
@@ -102,6 +106,7 @@ def _work(until: str, go_on: bool) -> Callable[..., None]:
             threads,
             workers,
             compile,
+            former,
         )
         _run(name, options, until, go_on, dry_run, as_json)
 
@@ -325,6 +330,7 @@ app.command(help="Propose the two submissions to select at the end: the best, an
     final
 )
 app.command(help="Fetch a competition's files from Kaggle and unpack them.")(download)
+app.command(help=KERNEL_HELP)(kernel)
 
 
 @app.command(help="Run the benchmarks that fit this machine, each with its control, and sum up what they measured.")

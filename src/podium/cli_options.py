@@ -13,6 +13,8 @@ from podium.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from podium.prepare import Options
 
+SESSION = "session"
+"""The budget that is what a hosted notebook's session has left."""
 # typer reads these at run time, so they are written for every Python that podium supports
 Name = Annotated[str, typer.Argument(metavar="COMPETITION", help="A file of configs/competitions, for example mars.")]
 Models = Annotated[
@@ -22,7 +24,11 @@ Models = Annotated[
 FoldList = Annotated[Optional[str], typer.Option("--folds", metavar="0,1", help="Only these folds; default: all.")]  # noqa: UP045
 Budget = Annotated[
     str | None,
-    typer.Option("--budget", metavar="30m", help="Time for the WHOLE run; default: the recipes' epochs."),
+    typer.Option(
+        "--budget",
+        metavar="30m",
+        help="Time for the WHOLE run, or in a Kaggle notebook 'session', what is left of it; default: the recipes' epochs.",
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the training; the folds have their own.")]
 Seeds = Annotated[
@@ -45,6 +51,14 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.epochs=5; repeatable."),
 ]
 Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="Folder for runs/, folds/ and submissions/.")]  # noqa: UP045
+ContinueFrom = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--continue-from",
+        metavar="DIR",
+        help="Take over what a former run left there, which is only read; default on Kaggle: the attached one.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
 From = Annotated[
@@ -83,6 +97,7 @@ def options_of(
     threads: int | None,
     workers: int | None,
     compile: str,
+    former: Path | None = None,
 ) -> Options:
     from podium.prepare import Options
 
@@ -99,10 +114,12 @@ def options_of(
         numbers = tuple(sorted({int(part) for part in folds.split(",")})) if folds else ()
     except ValueError:
         raise UserError(f"--folds {folds}: not a list of numbers; write for example --folds 0,1") from None
+    seconds = seconds_of(budget) if budget else None
+    session = budget == SESSION
     return Options(
         names,
         numbers,
-        seconds_of(budget) if budget else None,
+        None if session else seconds,
         seed,
         data,
         sample,
@@ -116,14 +133,25 @@ def options_of(
         workers,
         compile,
         seeds,
+        session,
+        former,
     )
 
 
 def seconds_of(text: str, option: str = "--budget") -> float:
-    """Seconds of a time like ``90s``, ``30m``, ``1h30m``; option: whose value it is."""
+    """Seconds of a time like ``90s``, ``30m``, ``1h30m``; of a budget also of what ``session`` leaves in a Kaggle notebook.
+
+    option: whose value it is.
+    """
+    budget = option == "--budget"
+    if budget and text == SESSION:
+        from podium.hosted import session_left
+
+        return session_left()
     found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
     if not found or not any(found.groups()):
-        raise UserError(f"{option} {text}: not a time; write for example 30m, 1h30m or 90s")
+        session = ", or session in a Kaggle notebook" if budget else ""
+        raise UserError(f"{option} {text}: not a time; write for example 30m, 1h30m or 90s{session}")
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
     total = hours * 3600 + minutes * 60 + seconds
     if total <= 0:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from podium import hosted, standing
 from podium import plan as planning
-from podium import standing
 from podium.blend.make import Blend
 from podium.blend.members import Member, labels_of_test, probabilities_of_test
 from podium.calibrate import find_means
@@ -25,6 +25,7 @@ from podium.corruptions.copies import Corrupted, open_or_make
 from podium.data.fit import plan_fit
 from podium.engines import local
 from podium.errors import UserError
+from podium.former import earlier_plan, find_former, take_over
 from podium.jobs import TEST, Job, Site, open_copies
 from podium.plan import Plan, Run, Sizes
 from podium.prepare import MACHINE, Options, Prepared, Say, prepare
@@ -101,8 +102,16 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
             means,
         )
 
+    def with_former(made: Plan) -> Plan:
+        """The plan, with what a former run has of it in place."""
+        if prepared.former is not None and measure:
+            taken = take_over(prepared.former, prepared.workspace.out, made.jobs)
+            for sentence in taken.sentences(prepared.former):
+                say(sentence)
+        return made
+
     # without a budget results do not depend on the machine, and what is finished need not be measured
-    finished = options.budget is None and all(job.done is not None for job in plan_with(planning.ONE).jobs)
+    finished = options.budget is None and all(job.done is not None for job in with_former(plan_with(planning.ONE)).jobs)
     means = find_means(
         competition,
         prepared.recipes,
@@ -116,7 +125,7 @@ def make_plan(prepared: Prepared, options: Options, say: Say, measure: bool) -> 
         options.budget,
         measure and not finished,
     )
-    made = plan_with(means)
+    made = plan_with(means) if options.budget is None else with_former(plan_with(means))
     for note in made.notes:
         say(f"note: {note}")
     return made
@@ -147,6 +156,14 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     prepared = prepare(name, options, say)
+    options = _as_before(prepared, options)
+    ends = None
+    if options.session and (options.budget is None or hosted.on_kaggle()):  # elsewhere nothing ends it
+        left = hosted.session_left() + time.monotonic() - started  # as it was when the command began
+        ends, options = started + left, replace(options, budget=options.budget or left)
+        assert options.budget is not None
+        as_before = f", planned as before for {options.budget / 60:.0f}" if options.budget != left else ""
+        say(f"this session leaves the run {left / 60:.0f} minutes{as_before}")
     if (
         prepared.origin.sample
         and options.budget is None
@@ -162,7 +179,7 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     _check_room(plan, jobs, prepared.workspace.out)
     with _claimed(jobs):
         _remember(prepared, plan, options)
-        outcomes = _work(plan, jobs, options, started, console, _tail(prepared, plan))
+        outcomes = _work(plan, jobs, options, started, ends, console, _tail(prepared, plan))
     failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status == "failed"}
     for job_name, outcome in outcomes.items():
         if outcome.trace:
@@ -206,6 +223,7 @@ def _remember(prepared: Prepared, plan: Plan, options: Options) -> None:
             "competition": prepared.competition.name,
             "options": options.to_json(),
             "left_out": plan.left_out,
+            "workers": plan.workers,
             "notes": plan.notes,
         },
     )
@@ -234,7 +252,13 @@ def _tail(prepared: Prepared, plan: Plan) -> float:
 
 
 def _work(
-    plan: Plan, jobs: list[Job], options: Options, started: float, console: Console, tail: float
+    plan: Plan,
+    jobs: list[Job],
+    options: Options,
+    started: float,
+    ends: float | None,
+    console: Console,
+    tail: float,
 ) -> dict[str, local.Outcome]:
     deadline = None
     if plan.budget is not None:
@@ -244,6 +268,7 @@ def _work(
         owed = sum(local.owed(job, finished) for job in jobs if job.seconds is None and job.name not in finished)
         ahead = (plan.seconds or 0) * -(-len(to_do) // plan.workers) + owed
         deadline = min(started + plan.budget - tail, time.monotonic() + ahead)
+        deadline = deadline if ends is None else min(deadline, ends - tail)
     with Display(jobs, console, plan.workers, deadline) as display:
         # with a budget all folds are given the same, or the last one would be the best trained
         alone = cores() if options.threads is None and plan.budget is None else None
@@ -368,13 +393,13 @@ def _unchanged(path: Path, sha256: str) -> bool:
 
 def last_options(name: str, options: Options) -> Options:
     """The options of the last run, for verbs that go on from it; only what is given now replaces them."""
-    kept = _newest(name, options.out, "plan.json")
+    kept = _newest(name, options.out, "plan.json", options.former)
     if kept is None:
         return options
     old, default = Options.from_json(kept["options"]), Options()
     machine = MACHINE
     now = {key: getattr(options, key) for key in machine if getattr(options, key) != getattr(default, key)}
-    return replace(old, out=options.out, **now)
+    return replace(old, out=options.out, former=options.former, **now)
 
 
 def last_board(name: str, out: Path | None) -> dict[str, Any]:
@@ -389,10 +414,35 @@ def last_board(name: str, out: Path | None) -> dict[str, Any]:
     return kept
 
 
-def _newest(name: str, out: Path | None, file: str) -> dict[str, Any] | None:
-    """The newer one of the real data's and the sample's file."""
-    workspace = find_workspace(out)
-    paths = [workspace.runs(each) / file for each in (name, f"{name}-sample")]
-    there = [path for path in paths if path.is_file()]
+def _as_before(prepared: Prepared, options: Options) -> Options:
+    """``options`` with what follows from the clock and the machine as it was when the same was asked for before.
+
+    The seconds of a training belong to its identity: a budget that is what a session has left is taken from the first plan,
+    and so are the workers that a former run had on its machine.
+    """
+    folders = [prepared.workspace.runs(prepared.name)]
+    folders += [prepared.former / "runs" / prepared.name] if prepared.former is not None else []
+    found = earlier_plan(folders)
+    if found is None or (options.budget is None and not options.session):
+        return options
+    record, folder = found
+    old = Options.from_json(record["options"])
+    if not options.asks_as(old):
+        return options
+    elsewhere = folder != folders[0] and options.workers is None
+    return replace(options, budget=old.budget, workers=record.get("workers") if elsewhere else options.workers)
+
+
+def _newest(name: str, out: Path | None, file: str, given: Path | None = None) -> dict[str, Any] | None:
+    """The newer one of the real data's and the sample's file; where there is neither, that of a former run.
+
+    given: the folder of a former run where one is named.
+    """
+    workspace, names = find_workspace(out), (name, f"{name}-sample")
+    there = [path for each in names if (path := workspace.runs(each) / file).is_file()]
+    if not there:
+        formers = [given] if given is not None else [find_former(None, workspace.out, each) for each in names]
+        places = [former / "runs" / each / file for former in formers if former is not None for each in names]
+        there = [path for path in places if path.is_file()]
     found: dict[str, Any] | None = read_json(max(there, key=lambda path: path.stat().st_mtime_ns)) if there else None
     return found

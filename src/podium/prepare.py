@@ -25,6 +25,7 @@ from podium.fold_file import load as load_folds
 from podium.fold_file import save as save_folds
 from podium.folds import Folds
 from podium.folds import make as make_folds
+from podium.former import SMALL, find_former, take_file
 from podium.store import sha256_of
 from podium.workspace import Workspace, find_workspace
 
@@ -34,12 +35,18 @@ MOST = 20
 """Rows left out by ``--skip-bad`` that are listed one by one."""
 MACHINE = ("device", "precision", "source", "threads", "workers", "compile")
 """Options that say how the machine is used, and nothing about what is asked for."""
+PLACES = ("out", "former")
+"""Options that say where results lie."""
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a command line may ask for; all but ``out`` is kept for later verbs."""
+    """What a command line may ask for; all but the folders ``out`` and ``former`` is kept for later verbs.
+
+    session: the budget is what is left of a notebook's session; ``budget`` then says what that was when the run was planned.
+    former: a folder of a former run, to go on from.
+    """
 
     models: tuple[str, ...] = ()
     folds: tuple[int, ...] = ()
@@ -57,16 +64,25 @@ class Options:
     workers: int | None = None
     compile: str = "auto"
     seeds: int = 1
+    session: bool = False
+    former: Path | None = None
 
     @property
     def asks(self) -> bool:
-        """Whether anything but the folder and the machine's settings is asked for."""
+        """Whether anything but the folders and the machine's settings is asked for."""
         default = Options()
-        return any(getattr(self, key) != getattr(default, key) for key in asdict(self) if key not in ("out", *MACHINE))
+        return any(
+            getattr(self, key) != getattr(default, key) for key in asdict(self) if key not in (*PLACES, *MACHINE)
+        )
+
+    def asks_as(self, other: Options) -> bool:
+        """Whether both ask for the same results, wherever the data and the results lie and whatever the machine."""
+        skipped = (*PLACES, *MACHINE, "data", *(["budget"] if self.session and self.budget is None else []))
+        return all(getattr(self, key) == getattr(other, key) for key in asdict(self) if key not in skipped)
 
     def to_json(self) -> dict[str, Any]:
-        """All but the folder of the results. The machine's settings too: with a budget they decide what has room."""
-        asked = {key: value for key, value in asdict(self).items() if key != "out"}
+        """All but the folders of results. The machine's settings too: with a budget they decide what has room."""
+        asked = {key: value for key, value in asdict(self).items() if key not in PLACES}
         return asked | {"data": str(self.data.resolve()) if self.data else None}
 
     @classmethod
@@ -80,7 +96,8 @@ class Options:
 class Prepared:
     """Everything before the first training: settings, data and folds.
 
-    source: the data as the files hold them. dataset: after the competition's preprocessing.
+    source: the data as the files hold them. dataset: after the competition's preprocessing. former: the folder of a former
+    run to go on from, None where there is none.
     """
 
     workspace: Workspace
@@ -91,6 +108,7 @@ class Prepared:
     dataset: Dataset
     folds: Folds
     folds_path: Path
+    former: Path | None = None
 
     @property
     def name(self) -> str:
@@ -130,7 +148,7 @@ def _repeated(recipe: Recipe, seeds: int) -> list[Recipe]:
 
 def open_data(workspace: Workspace, competition: Competition, options: Options, say: Say) -> tuple[Origin, Opened]:
     """Find and read the competition's data; what ``--skip-bad`` left out is listed."""
-    origin = locate(competition, workspace.root, options.data, options.sample, notify=say)
+    origin = locate(competition, workspace.root, options.data, options.sample, notify=say, keeps=workspace.keeps)
     say(origin.sentence())
     opened = open_dataset(competition, origin.folder, workspace.cache(origin.name), say, options.skip_bad)
     skipped = opened.source.skipped
@@ -157,11 +175,14 @@ def prepare(name: str, options: Options, say: Say) -> Prepared:
             f"{name}: submission.format wide_csv needs test images of one size, these have several; use format rle_csv or "
             "png_zip, or leave the submission section out of the configuration"
         )
-    folds, path = _folds(workspace, competition, origin, opened.source, say)
+    former = find_former(options.former, workspace.out, origin.name)
+    for small in SMALL:
+        take_file(former, workspace.out / small, workspace.out)
+    folds, path = _folds(workspace, competition, origin, opened.source, former, say)
     bad = [fold for fold in options.folds if not 0 <= fold < folds.total]
     if bad:
         raise UserError(f"--folds: there is no fold {bad[0]}; {name} has folds 0 to {folds.total - 1}")
-    return Prepared(workspace, competition, recipes, origin, opened.source, opened.dataset, folds, path)
+    return Prepared(workspace, competition, recipes, origin, opened.source, opened.dataset, folds, path, former)
 
 
 def _check_images(recipes: tuple[Recipe, ...], competition: Competition, part: Part, fit: Fit) -> None:
@@ -178,11 +199,13 @@ def _check_images(recipes: tuple[Recipe, ...], competition: Competition, part: P
 
 
 def _folds(
-    workspace: Workspace, competition: Competition, origin: Origin, source: Dataset, say: Say
+    workspace: Workspace, competition: Competition, origin: Origin, source: Dataset, former: Path | None, say: Say
 ) -> tuple[Folds, Path]:
     train, settings = source.train, competition.folds
     given = _given_file(workspace, origin, settings.file) if settings.file else None
     path = given or workspace.folds / _name(workspace, competition, origin, source)
+    if given is None and take_file(former, path, workspace.out):
+        say(f"folds: took over {path}")
     if not path.exists():
         dropped, groups = _screened(workspace, competition, origin, train, say)
         assert train.targets is not None

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podium.errors import UserError
+from podium.hosted import read_only, results_folder
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """root: holds configs/ and data/. out: receives runs/, folds/ and submissions/; the same folder unless --out says otherwise."""
+    """root: holds configs/ and data/. out: receives runs/, folds/ and submissions/; the same folder unless --out says otherwise,
+    and in Kaggle's notebooks the one that Kaggle keeps."""
 
     root: Path
     out: Path
@@ -25,6 +27,11 @@ class Workspace:
     def recipes(self) -> Path:
         """Folder of the recipes' YAML files."""
         return self.root / "configs" / "models"
+
+    @property
+    def keeps(self) -> Path:
+        """What receives data that are downloaded or made up, in its data/: ``root``, or ``out`` where that is read-only."""
+        return self.out if read_only(self.root) else self.root
 
     @property
     def folds(self) -> Path:
@@ -55,7 +62,7 @@ def find_workspace(out: Path | None = None) -> Workspace:
     candidates = [Path(given)] if given else [Path.cwd(), Path(__file__).resolve().parents[2]]
     for root in candidates:
         if (root / "configs" / "competitions").is_dir():
-            return Workspace(root.resolve(), (out or root).resolve())
+            return Workspace(root.resolve(), (out or results_folder() or root).resolve())
     looked = " and ".join(str(path) for path in candidates)
     raise UserError(
         f"no folder configs/competitions in {looked}; run from a checkout of podium or set PODIUM_ROOT to one"

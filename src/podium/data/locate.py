@@ -12,11 +12,9 @@ from typing import Literal
 from podium.config import Competition
 from podium.data.sample import has_sample, is_sample, place, sample_of_this_version, what_it_is, write_sample
 from podium.errors import UserError
+from podium.hosted import kaggle_input as attached
 from podium.kaggle import credentials
 from podium.kaggle import download as kaggle_download
-
-KAGGLE_INPUT = Path("/kaggle/input")
-"""Where Kaggle's notebooks find a competition's files."""
 
 Kind = Literal["given", "environment", "project", "kaggle_input", "download", "sample"]
 
@@ -62,12 +60,14 @@ def locate(
     download: Callable[[str, Path], None] | None = None,
     notify: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
     kaggle_input: Path | None = None,
+    keeps: Path | None = None,
 ) -> Origin:
     """Find the competition's file; the first of these that holds it.
 
     ``data`` (a folder, one with a sub-folder of the competition's name, or the file itself); $PODIUM_DATA/<name>;
-    ``root``/data/<name>; ``kaggle_input``/<slug>; a download to ``root``/data/<name> where Kaggle credentials are;
-    the built-in sample, written to ``root``/data/<name>-sample. ``sample`` goes straight to the last.
+    ``root``/data/<name>; ``kaggle_input``/<slug>; a download to ``keeps``/data/<name> where Kaggle credentials are;
+    the built-in sample, written to ``keeps``/data/<name>-sample. ``sample`` goes straight to the last. keeps: ``root``
+    where not given; another folder where that is read-only.
     ``download(slug, folder)`` replaces the download in tests. A wrong ``data`` and a failed download are UserErrors,
     never a reason to go on silently.
     """
@@ -75,17 +75,18 @@ def locate(
         raise UserError("--data and --sample exclude each other; leave one out")
     if data is not None:
         return _origin("given", _given(competition, data), competition)
+    keeps = keeps or root
     if sample:
-        return _sample(competition, root)
+        return _sample(competition, keeps)
 
     wanted = competition.data.expects
     places: list[tuple[Kind, Path]] = []
     if os.environ.get("PODIUM_DATA"):
         places.append(("environment", Path(os.environ["PODIUM_DATA"]).expanduser() / competition.name))
-    project = root / "data" / competition.name
-    places.append(("project", project))
+    project = keeps / "data" / competition.name
+    places += [("project", folder) for folder in dict.fromkeys((root / "data" / competition.name, project))]
     if competition.kaggle is not None:
-        inputs = kaggle_input or KAGGLE_INPUT
+        inputs = kaggle_input or attached()
         places += [("kaggle_input", inputs / competition.kaggle)]
         places += [("kaggle_input", inputs / "competitions" / competition.kaggle)]
     for kind, folder in places:
@@ -113,7 +114,7 @@ def locate(
             f"{competition.name}: no {wanted} in {looked}, no Kaggle credentials and no built-in "
             f"sample; put the data into {project} or name their folder with --data"
         )
-    return _sample(competition, root)
+    return _sample(competition, keeps)
 
 
 def _there(folder: Path, wanted: str) -> bool:
@@ -146,9 +147,9 @@ def _given(competition: Competition, data: Path) -> Path:
     )
 
 
-def _sample(competition: Competition, root: Path) -> Origin:
-    """The sample in ``root``/data, written where it is missing or of another version; foreign files stay."""
-    folder = root / "data" / f"{competition.name}-sample"
+def _sample(competition: Competition, keeps: Path) -> Origin:
+    """The sample in ``keeps``/data, written where it is missing or of another version; foreign files stay."""
+    folder = keeps / "data" / f"{competition.name}-sample"
     if not has_sample(competition):
         raise UserError(
             f"{competition.name}: there is no built-in sample; name the folder of the competition's data with --data"

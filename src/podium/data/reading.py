@@ -20,6 +20,7 @@ from podium.cores import cores
 from podium.data.cache import UINT8, Recipe, cached
 from podium.data.chunk import PIXELS, Bad, Chunk, Reading, lines
 from podium.data.part import Dataset, Part
+from podium.data.ragged import Ragged, RaggedWriter
 from podium.errors import UserError
 from podium.store import canonical, read_json, sha256_of, write_json
 
@@ -83,6 +84,29 @@ def open_dataset(
     source = cached(cache, identity, recipe, say)
     _check(source, folder / competition.data.expects)
     return Opened(source, _preprocessed(competition, source, cache, say))
+
+
+def read_test(competition: Competition, folder: Path, path: Path, say: Say = lambda text: None) -> Part:
+    """The test images alone, whichever ``folder`` holds, after the competition's preprocessing.
+
+    They are decoded to ``path`` (.npy, with its index) and memory-mapped. What cannot be used is a UserError.
+    """
+    reader: ModuleType = import_module(READERS[competition.data.format])
+    steps = image_steps(competition.preprocess)
+    bad, progress = Bad(may_skip=False), lines("decoding:", say)
+    context = Reading(folder, competition.classes, competition.task, competition.first_id, bad, progress)
+    writer = RaggedWriter(path, PIXELS[competition.data.dtype])
+    ids: list[str] = []
+    with ThreadPoolExecutor(cores()) as pool:
+        for chunk in reader.read_test(competition.data, context):
+            images = pool.map(preprocess.apply, repeat(steps), chunk.images) if steps else chunk.images
+            writer.append(list(images))
+            ids += chunk.ids
+    writer.close(ids)
+    part = Part("test", Ragged.open(path), None, "")
+    if not len(part):
+        raise UserError(f"{folder}: no usable test images; correct the competition's data section")
+    return part
 
 
 def source_id(competition: Competition, folder: Path, skip_bad: bool, cache: Path) -> str:

@@ -32,6 +32,17 @@ def credentials() -> str | None:
     return next((str(path) for path in files if _filled(path)), None)
 
 
+def user_name() -> str | None:
+    """The user's name on Kaggle, from $KAGGLE_USERNAME or kaggle.json, of which nothing else is kept; None where neither tells."""
+    if given := os.environ.get("KAGGLE_USERNAME"):
+        return given
+    for folder in _config_folders():
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if name := json.loads((folder / "kaggle.json").read_text(encoding="utf-8")).get("username"):
+                return str(name)
+    return None
+
+
 def needed() -> str:
     """``credentials``, or a UserError that says how to get some."""
     found = credentials()
