@@ -13,10 +13,11 @@ from conftest import Tiny
 from podium import metrics
 from podium.blend import make as making
 from podium.blend.make import Blend, make
-from podium.blend.members import Member, labels_of_test, probabilities_of_test
+from podium.blend.members import Member, labels_of_test, predictions_of_test
 from podium.blend.oof import Oof, gather, layout, merge, volume
 from podium.combine import FLOOR
 from podium.config_blend import BlendSettings
+from podium.config_submission_formats import Npy
 from podium.data.ragged import Ragged
 from podium.decode import Decision
 from podium.decode_steps import Step
@@ -403,7 +404,7 @@ def test_test_labels_come_from_the_same_mean(tiny, tmp_path):
     with pytest.raises(UserError, match="a: has no test predictions; leave it out"):
         labels_of_test([alone, members[1]], Decision((0.5, 0.5)), tiny.competition)
     with pytest.raises(UserError, match="a: has no test predictions; leave it out"):
-        probabilities_of_test([alone, members[1]], Decision((0.5, 0.5)), tiny.competition)
+        predictions_of_test([alone, members[1]], Decision((0.5, 0.5)), tiny.competition)
 
 
 @pytest.mark.parametrize("how", ["arithmetic", "geometric"])
@@ -411,7 +412,8 @@ def test_test_probabilities_are_those_that_labels_are_made_of(tiny, tmp_path, ho
     made = [make_run(tiny, tmp_path, "a", 1), make_run(tiny, tmp_path, "b", 2, shuffle=True)]
     members = [Member.of(m.run) for m in made]
     decision = Decision((0.75, 0.25), how)
-    found = probabilities_of_test(members, decision, tiny.competition)
+    probable = tiny.competition.model_copy(update={"submission": Npy(format="npy", of="probabilities")})
+    found = predictions_of_test(members, decision, probable)
     assert found.ids.tolist() == tiny.dataset.test.images.ids.tolist() and found.values.dtype == np.float32
     a, b = (m.test[:, 1:].astype(np.float64) for m in made)
     a, b = (p / p.sum(1, keepdims=True) for p in (a, b))  # without the class that is not scored
@@ -421,9 +423,10 @@ def test_test_probabilities_are_those_that_labels_are_made_of(tiny, tmp_path, ho
     assert np.allclose(found.stacked[:, 1:], expected, atol=1e-3) and (found.stacked[:, 0] == 0).all()
     assert np.abs(found.stacked.astype(np.float64).sum(1) - 1).max() < 1e-6 and found.values.max() <= 1
     labels = labels_of_test(members, decision, tiny.competition)
+    assert predictions_of_test(members, decision, tiny.competition).values.tobytes() == labels.values.tobytes()
     assert (found.stacked.argmax(1) == labels.stacked[:, 0]).mean() > 0.998
     stepped = Decision((0.75, 0.25), how, (Step("min_area", 1, (16.0,)),))
-    assert probabilities_of_test(members, stepped, tiny.competition).values.tobytes() == found.values.tobytes()
+    assert predictions_of_test(members, stepped, probable).values.tobytes() == found.values.tobytes()
 
 
 def test_probabilities_of_images_of_any_size_sum_to_one_and_nothing_becomes_the_same_for_all(tiny):

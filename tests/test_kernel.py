@@ -27,8 +27,8 @@ from podium.errors import UserError
 from podium.kernel import make, packages
 from podium.kernel.bundle import Names
 from podium.kernel.rehearse import Rehearsed, different, rehearse
-from podium.pipeline import last_options
 from podium.prepare import Options
+from podium.remembered import last_options
 from project import COMPETITION, SOURCE, make_project, podium, podium_json
 
 RUN = ("--set", "train.epochs=2", "--set", "blend.decode=true", "--precision", "fp32", "--threads", "1")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from podium import metrics, pipeline, standing
+from podium import metrics, packing, pipeline, remembered, standing
 from podium.blend.make import open_blend
 from podium.catalogue import Entry, entries, pick
 from podium.config_blend import BlendSettings
@@ -52,13 +52,13 @@ def blend(name: str, options: Options, models: Sequence[str], settings: BlendSet
     notes, submission = list(scored.notes), None
     members = [entry.model.member for entry in chosen]
     if pack:
-        if (lacking := pipeline.lacks(prepared)) is not None:
+        if (lacking := packing.lacks(prepared)) is not None:
             raise UserError(f"--pack: {name}'s configuration names no {lacking}; add it, or leave --pack out")
         models_of = [entry.model for entry in chosen]
-        submission, told = pipeline.submit(prepared, models_of, scored.blend, scored.rows[-1], say)
+        submission, told = packing.submit(prepared, models_of, scored.blend, scored.rows[-1], say)
         notes += told
         if prepared.origin.sample:
-            notes.append(pipeline.SAMPLE_FILE)
+            notes.append(packing.SAMPLE_FILE)
     board = Board(
         prepared.name,
         prepared.origin.sentence(),
@@ -72,7 +72,7 @@ def blend(name: str, options: Options, models: Sequence[str], settings: BlendSet
         tuple(notes),
         (time.monotonic() - started) / 60,
         submission,
-        pipeline.upload_command(prepared, submission),
+        packing.upload_command(prepared, submission),
         tuned=scored.blend.tuned,
     )
     write_json(prepared.workspace.runs(prepared.name) / "board.json", asdict(board))
@@ -194,7 +194,7 @@ def _with_scores(row: Row, told: dict[str, float]) -> Row:
 
 
 def _last_board(name: str, out: Path | None) -> Board:
-    raw = pipeline.last_board(name, out)
+    raw = remembered.last_board(name, out)
     rows = tuple(Row(**row) for row in raw["rows"])
     choice = boards.Choice(**raw["choice"]) if raw["choice"] else None
     kept = {"rows": rows, "choice": choice, "folds": tuple(raw["folds"]), "notes": tuple(raw["notes"])}

@@ -363,11 +363,11 @@ def main() -> None:
 
 
 def _run(name: str, options: Options, until: str, go_on: bool, dry_run: bool, as_json: bool) -> None:
-    from podium import pipeline
+    from podium import pipeline, remembered
     from podium.report.text import print_board
 
     if go_on and not options.asks:
-        options = pipeline.last_options(name, options)
+        options = remembered.last_options(name, options)
     done = pipeline.run(name, options, until, messages(), dry_run)
     if dry_run:
         _print_plan(done.plan, as_json)

@@ -129,8 +129,8 @@ def _options(name: str, data: Path | None, sample: bool, override: list[str] | N
     """What was asked for last, with what is asked for now."""
     from dataclasses import replace
 
-    from podium.pipeline import last_options
     from podium.prepare import Options
+    from podium.remembered import last_options
 
     given = Options(data=data, sample=sample, overrides=tuple(override or ()), out=out)
     last = last_options(name, Options(out=out))

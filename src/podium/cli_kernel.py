@@ -32,12 +32,12 @@ def kernel(
     as_json: Json = False,
 ) -> None:
     """Make a kernel of what the last run trained."""
-    from podium import pipeline
+    from podium import remembered
     from podium.kaggle.credentials import user_name
     from podium.kernel.bundle import Names
     from podium.prepare import Options
 
-    pipeline.last_board(name, out)  # without a finished run there is nothing to bundle, and nothing is begun
+    remembered.last_board(name, out)  # without a finished run there is nothing to bundle, and nothing is begun
     who = user or user_name()
     if who is None:
         raise UserError(
@@ -47,7 +47,7 @@ def kernel(
 
     names = Names(who, title or f"podium {name.replace('_', ' ')}", gpu)
     wanted = [part.strip() for part in models.split(",") if part.strip()] if models else []
-    made = make_kernel(name, pipeline.last_options(name, Options(out=out)), wanted, names, say())
+    made = make_kernel(name, remembered.last_options(name, Options(out=out)), wanted, names, say())
     if as_json:
         print_json(made)
         return

@@ -95,8 +95,8 @@ def download(
 def final(name: Name, data: Data = None, out: Out = None, as_json: Json = False) -> None:
     """Propose the two submissions to select at the end."""
     from podium.final import propose
-    from podium.pipeline import last_options
     from podium.prepare import Options, prepare
+    from podium.remembered import last_options
     from podium.report.text import print_table
 
     last = last_options(name, Options(out=out))

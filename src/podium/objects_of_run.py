@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from podium import pipeline, standing
+from podium import pipeline, remembered, standing
 from podium.blend.members import labels_of_test
 from podium.errors import UserError
 from podium.jobs import open_copies
@@ -32,7 +32,7 @@ class Found:
 
 def report_objects(name: str, out: Path | None, overlays: int | None) -> Found:
     """Find the objects that the competition's ``objects`` section describes; files in runs/<name>/objects."""
-    options = pipeline.last_options(name, Options(out=out))
+    options = remembered.last_options(name, Options(out=out))
     prepared = prepare(name, options, lambda text: None)
     competition, test = prepared.competition, prepared.dataset.test
     if not competition.masks:

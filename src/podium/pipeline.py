@@ -8,38 +8,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from podium import hosted, standing
+from podium import hosted, packing, remembered, standing
 from podium import plan as planning
-from podium.blend.make import Blend
-from podium.blend.members import Member, labels_of_test, probabilities_of_test
 from podium.calibrate import find_means
-from podium.config_file import find, write_yaml
 from podium.config_preprocess import image_steps
 from podium.cores import cores
 from podium.corruptions.copies import Corrupted, open_or_make
 from podium.data.fit import plan_fit
 from podium.engines import local
 from podium.errors import UserError
-from podium.former import earlier_plan, find_former, take_over
-from podium.jobs import TEST, Job, Site, open_copies
+from podium.former import take_over
+from podium.jobs import Job, Site, open_copies
 from podium.plan import Plan, Run, Sizes
-from podium.prepare import MACHINE, Options, Prepared, Say, prepare
-from podium.report import board as boards
+from podium.prepare import Options, Prepared, Say, prepare
 from podium.report.board import Board
 from podium.report.progress import Display
-from podium.store import Folder, read_json, sha256_of, write_json
-from podium.submission.ledger import git_state
-from podium.submission.pack import pack
-from podium.workspace import find_workspace
+from podium.store import write_json
 
 SAMPLE_BUDGET = 200.0
 """Seconds for a run on the built-in sample where neither a budget nor epochs are asked for: it is there to be tried."""
-SAMPLE_FILE = "this is a file about the built-in sample: it exercises the whole path and is not for uploading"
 TAIL_SECONDS = 8.0
 """What packing is left at the end of a budget."""
 DECODING_SECONDS, WEIGHTS_SECONDS = 5e-6, 1.5e-6
@@ -156,7 +147,7 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     prepared = prepare(name, options, say)
-    options = _as_before(prepared, options)
+    options = remembered.as_before(prepared, options)
     ends = None
     if options.session and (options.budget is None or hosted.on_kaggle()):  # elsewhere nothing ends it
         left = hosted.session_left() + time.monotonic() - started  # as it was when the command began
@@ -178,7 +169,7 @@ def run(name: str, options: Options, until: str, console: Console, dry_run: bool
     jobs = [job for job in plan.jobs if until != "train" or job.kind != "test"]
     _check_room(plan, jobs, prepared.workspace.out)
     with _claimed(jobs):
-        _remember(prepared, plan, options)
+        remembered.remember(prepared, plan, options)
         outcomes = _work(plan, jobs, options, started, ends, console, _tail(prepared, plan))
     failures = {name: outcome.error for name, outcome in outcomes.items() if outcome.status == "failed"}
     for job_name, outcome in outcomes.items():
@@ -212,26 +203,6 @@ def _claimed(jobs: list[Job]) -> Iterator[None]:
             if job.kind not in ("oof", "robust") and job.done is None:
                 claims.enter_context(job.result.lock(".claim"))
         yield
-
-
-def _remember(prepared: Prepared, plan: Plan, options: Options) -> None:
-    """Write down what was asked for, for later verbs, and the settings as they were resolved, for people."""
-    plan_path = prepared.workspace.runs(prepared.name) / "plan.json"
-    write_json(
-        plan_path,
-        {
-            "competition": prepared.competition.name,
-            "options": options.to_json(),
-            "left_out": plan.left_out,
-            "workers": plan.workers,
-            "notes": plan.notes,
-        },
-    )
-    for planned in plan.runs:
-        settings = {"competition": prepared.competition, "recipe": planned.recipe}
-        write_yaml(
-            planned.folder / "settings.yaml", {key: value.model_dump(mode="json") for key, value in settings.items()}
-        )
 
 
 def _names(run: Run, jobs: Sequence[Job]) -> list[str]:
@@ -291,13 +262,13 @@ def _finish(
     scored = standing.score(prepared, models, copies, plan.notes, say)
     rows, blend, notes = scored.rows, scored.blend, list(scored.notes)
     submission = None
-    if until == "pack" and (lacking := lacks(prepared)) is None:
-        submission, told = submit(prepared, models, blend, rows[-1], say)
+    if until == "pack" and (lacking := packing.lacks(prepared)) is None:
+        submission, told = packing.submit(prepared, models, blend, rows[-1], say)
         notes += told
     elif until == "pack":
         notes.append(f"the competition's configuration names no {lacking}: nothing was packed")
     if submission and prepared.origin.sample:
-        notes.append(SAMPLE_FILE)
+        notes.append(packing.SAMPLE_FILE)
     if submission and len(plan.folds) < folds.total:
         notes.append(
             f"only folds {', '.join(map(str, plan.folds))} of {folds.total} were trained; the submission averages those"
@@ -315,134 +286,8 @@ def _finish(
         tuple(notes),
         (time.monotonic() - started) / 60,
         submission,
-        upload_command(prepared, submission),
+        packing.upload_command(prepared, submission),
         tuned=blend.tuned,
     )
     write_json(prepared.workspace.runs(prepared.name) / "board.json", asdict(board))
     return board
-
-
-def upload_command(prepared: Prepared, submission: str | None) -> str | None:
-    """What uploads a packed file, where there is one that is about real data of a competition on Kaggle."""
-    if submission is None or prepared.competition.kaggle is None or prepared.origin.sample:
-        return None
-    return f"podium submit {prepared.competition.name}"
-
-
-def lacks(prepared: Prepared) -> str | None:
-    """What a submission needs and the competition's configuration does not name; None where nothing is missing."""
-    settings = prepared.competition.submission
-    if settings is None:
-        return "submission format"
-    return "test images" if prepared.dataset.test is None and settings.format != "model_zip" else None
-
-
-def submit(
-    prepared: Prepared, models: Sequence[standing.Model], blend: Blend, row: boards.Row, say: Say
-) -> tuple[str, list[str]]:
-    """Pack the blend in the competition's format: the file, and what is to be noted of it. Nothing may be ``lacks``-ing."""
-    settings = prepared.competition.submission
-    if settings is not None and settings.format == "model_zip":
-        from podium.submission.model_zip.submit import submit_model
-
-        file, told = submit_model(prepared, models, blend, row, say)
-        return file, [told]
-    return submit_file(prepared, [model.member for model in models], blend, row), []
-
-
-def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row: boards.Row) -> str:
-    """Pack what the format needs of the blend, unless this very blend was packed before and the file is still as it was."""
-    competition, test = prepared.competition, prepared.dataset.test
-    assert competition.submission is not None and test is not None
-    record_path = blend.folder / "packed.json"
-    made_of = {
-        "test": [Folder(*member.test).file_sum(TEST) for member in members if member.test is not None],
-        "weights": blend.weights,
-        "mean": blend.decision.mean,
-        "steps": [step.to_json(competition.classes) for step in blend.decision.steps],
-        "submission": competition.submission.model_dump(),
-    }
-    record = read_json(record_path)
-    if record and record["made_of"] == made_of and _unchanged(Path(record["file"]), record["sha256"]):
-        return str(record["file"])
-    make = probabilities_of_test if competition.submission.needs == "probabilities" else labels_of_test
-    commit, dirty = git_state(prepared.workspace.root)
-    packed = pack(
-        prepared.workspace.submissions,
-        competition,
-        prepared.name,
-        make(members, blend.decision, competition),
-        test.images.ids,
-        test.images.shapes,
-        models=" ".join(f"{member.name}@{member.run[:8]}" for member in members),
-        blend=f"{blend.decision.method}@{blend.key[:8]}",
-        cv=row.score,
-        cv_low=row.low,
-        cv_high=row.high,
-        commit=commit,
-        dirty=dirty,
-        data_folder=prepared.origin.folder,
-    )
-    write_json(record_path, {"file": str(packed.path), "sha256": packed.sha256, "made_of": made_of})
-    return str(packed.path)
-
-
-def _unchanged(path: Path, sha256: str) -> bool:
-    return path.is_file() and sha256_of(path) == sha256
-
-
-def last_options(name: str, options: Options) -> Options:
-    """The options of the last run, for verbs that go on from it; only what is given now replaces them."""
-    kept = _newest(name, options.out, "plan.json", options.former)
-    if kept is None:
-        return options
-    old, default = Options.from_json(kept["options"]), Options()
-    machine = MACHINE
-    now = {key: getattr(options, key) for key in machine if getattr(options, key) != getattr(default, key)}
-    return replace(old, out=options.out, former=options.former, **now)
-
-
-def last_board(name: str, out: Path | None) -> dict[str, Any]:
-    """The board of the last finished run, on real data or on the sample."""
-    workspace = find_workspace(out)
-    find(workspace.competitions, name, "competition")
-    kept = _newest(name, out, "board.json")
-    if kept is None:
-        raise UserError(
-            f"{name}: there is no finished run in {workspace.out / 'runs'}; start one with: bash run_cv.sh {name}"
-        )
-    return kept
-
-
-def _as_before(prepared: Prepared, options: Options) -> Options:
-    """``options`` with what follows from the clock and the machine as it was when the same was asked for before.
-
-    The seconds of a training belong to its identity: a budget that is what a session has left is taken from the first plan,
-    and so are the workers that a former run had on its machine.
-    """
-    folders = [prepared.workspace.runs(prepared.name)]
-    folders += [prepared.former / "runs" / prepared.name] if prepared.former is not None else []
-    found = earlier_plan(folders)
-    if found is None or (options.budget is None and not options.session):
-        return options
-    record, folder = found
-    old = Options.from_json(record["options"])
-    if not options.asks_as(old):
-        return options
-    elsewhere = folder != folders[0] and options.workers is None
-    return replace(options, budget=old.budget, workers=record.get("workers") if elsewhere else options.workers)
-
-
-def _newest(name: str, out: Path | None, file: str, given: Path | None = None) -> dict[str, Any] | None:
-    """The newer one of the real data's and the sample's file; where there is neither, that of a former run.
-
-    given: the folder of a former run where one is named.
-    """
-    workspace, names = find_workspace(out), (name, f"{name}-sample")
-    there = [path for each in names if (path := workspace.runs(each) / file).is_file()]
-    if not there:
-        formers = [given] if given is not None else [find_former(None, workspace.out, each) for each in names]
-        places = [former / "runs" / each / file for former in formers if former is not None for each in names]
-        there = [path for path in places if path.is_file()]
-    found: dict[str, Any] | None = read_json(max(there, key=lambda path: path.stat().st_mtime_ns)) if there else None
-    return found

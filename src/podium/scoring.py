@@ -68,6 +68,13 @@ def probabilities_of(volumes: Sequence[Ragged], decision: Decision, competition:
     return blend
 
 
+def submitted(volumes: Sequence[Ragged], decision: Decision, competition: Competition) -> Ragged:
+    """What the competition's submission is made of: ``labels_of`` a blend, or ``probabilities_of`` it."""
+    settings = competition.submission
+    make = probabilities_of if settings is not None and settings.needs == "probabilities" else labels_of
+    return make(volumes, decision, competition)
+
+
 def also(competition: Competition) -> dict[str, Metric]:
     """The further metrics that a competition asks for, by the names that they have on the board."""
     return {str(settings): metrics.of(competition, settings) for settings in competition.also}

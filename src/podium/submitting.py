@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from podium import pipeline
+from podium import remembered
 from podium.checking import check
 from podium.config import Competition
 from podium.errors import UserError
@@ -69,7 +69,7 @@ def ready(name: str, out: Path | None, sample: bool) -> None:
 
 def send_packed(name: str, out: Path | None, say: Say) -> list[Attempt]:
     """Send what the last run packed, unless it was sent before, and wait for its score."""
-    board = pipeline.last_board(name, out)
+    board = remembered.last_board(name, out)
     if board["upload"] is None:
         raise UserError(f"{name}: nothing was packed that is for uploading ({board['data']}); nothing was sent")
     path = Path(board["submission"])

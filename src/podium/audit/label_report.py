@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from podium import metrics, pipeline
+from podium import metrics, pipeline, remembered
 from podium.audit.labels import ImageLabels, RegionLabels, rank_images, rank_regions, write
 from podium.audit.pictures import gallery
 from podium.blend.oof import volume
@@ -37,7 +37,7 @@ class LabelReport:
 def audit_labels(name: str, options: Options, say: Say) -> LabelReport:
     """Rank the labels that the best model of the last run disagrees with; labels.csv and labels.png in the audit's folder."""
     if not options.asks:
-        options = pipeline.last_options(name, options)
+        options = remembered.last_options(name, options)
     prepared = prepare(name, options, say)
     task = prepared.competition.task
     if task not in ("classification", "segmentation"):

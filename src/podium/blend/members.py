@@ -14,7 +14,7 @@ from podium.errors import UserError
 from podium.folds import Folds
 from podium.jobs import TEST
 from podium.plan import Run
-from podium.scoring import labels_of, probabilities_of
+from podium.scoring import labels_of, submitted
 from podium.store import Folder, Key
 
 
@@ -66,9 +66,9 @@ def labels_of_test(members: Sequence[Member], decision: Decision, competition: C
     return labels_of(_tested(members), decision, competition)
 
 
-def probabilities_of_test(members: Sequence[Member], decision: Decision, competition: Competition) -> Ragged:
-    """The probabilities of the test set, which no step of the decoding has touched."""
-    return probabilities_of(_tested(members), decision, competition)
+def predictions_of_test(members: Sequence[Member], decision: Decision, competition: Competition) -> Ragged:
+    """What the competition's submission is made of: labels of the test set, or its probabilities."""
+    return submitted(_tested(members), decision, competition)
 
 
 def _tested(members: Sequence[Member]) -> list[Ragged]:

@@ -20,7 +20,7 @@ from podium.kernel.script import BLEND, BUNDLE, DECODE, NAME, script
 from podium.prepare import Prepared
 from podium.standing import Model
 from podium.store import canonical, read_done, verify, write_json
-from podium.submission.pack import ENDINGS
+from podium.submission.pack import ending_of
 
 CODE = "podium.pyz"
 """podium itself. No .zip: Kaggle would unpack it; and no folder: its command line leaves folders out."""
@@ -106,7 +106,7 @@ def collect(prepared: Prepared, blend: Path, models: Sequence[Model], fit: Fit, 
         "channels": prepared.dataset.train.channels,
         "fit": {"size": list(fit.size), "how": fit.how, "overlap": fit.overlap},
         "models": told,
-        "file": f"submission{ENDINGS[competition.submission.format]}",
+        "file": f"submission{ending_of(competition.submission)}",
     }
     code = zipped(Path(podium.__file__).parent)
     texts = [(blend / name).read_text(encoding="utf-8") for name in (BLEND, DECODE)]

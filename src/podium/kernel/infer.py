@@ -29,7 +29,7 @@ from podium.errors import UserError
 from podium.hosted import kaggle_input
 from podium.inference.predict import load, predict_to
 from podium.kernel.script import BLEND, BUNDLE, DECODE
-from podium.scoring import labels_of
+from podium.scoring import submitted
 from podium.store import read_json
 from podium.submission.pack import WRITERS
 from podium.submission.validate import CHECKS
@@ -56,7 +56,7 @@ def main(bundle: Path, working: Path, arguments: Sequence[str] = ()) -> int:
 
 
 def submit(bundle: Path, working: Path, as_recorded: bool = False) -> tuple[Path, Ragged]:
-    """Predict the test images below Kaggle's input and write them to ``working``; the file, checked, and its labels."""
+    """Predict the test images below Kaggle's input and write them to ``working``; the file, checked, and what is in it."""
     told = read_json(bundle / BUNDLE)
     competition = Competition.model_validate(told["competition"])
     assert competition.submission is not None
@@ -71,7 +71,7 @@ def submit(bundle: Path, working: Path, as_recorded: bool = False) -> tuple[Path
             path = scratch / f"{i}.npy"
             _predict(bundle, told["models"][model], competition, test, told["fit"], path, as_recorded)
             volumes.append(Ragged.open(path))
-        labels = labels_of(volumes, decision, competition)
+        labels = submitted(volumes, decision, competition)
         part = working / f".{told['file']}"
         WRITERS[competition.submission.format](part, labels, competition)
         check = CHECKS[competition.submission.format]

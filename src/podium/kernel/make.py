@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from podium import pipeline, standing
+from podium import packing, standing
 from podium.blend.make import Blend, make, open_blend
-from podium.blend.members import labels_of_test
+from podium.blend.members import predictions_of_test
 from podium.catalogue import Entry, entries, pick
 from podium.config import Competition
 from podium.data.fit import plan_fit
@@ -64,7 +64,7 @@ def make_kernel(name: str, options: Options, models: Sequence[str], names: Names
     used = [_usable(entry, name) for entry in chosen if blend.weights[entry.name]]
     members = [entry.model.member for entry in chosen]
     row = standing.blend_row(prepared, blend, None)
-    packed = Path(pipeline.submit_file(prepared, members, blend, row))
+    packed = Path(packing.submit_file(prepared, members, blend, row))
     fit = plan_fit(prepared.dataset.parts, prepared.competition.data.fit)
     bundle = bundles.collect(prepared, blend.folder, used, fit, names)
     folder = prepared.workspace.submissions / f"kernel-{prepared.name}-{bundle.id[:8]}"
@@ -79,7 +79,7 @@ def make_kernel(name: str, options: Options, models: Sequence[str], names: Names
         started = time.monotonic()
         seen = rehearse(beside, prepared.origin.folder, slug, names.dataset.partition("/")[2], log)
         seconds = time.monotonic() - started
-        share = different(labels_of_test(members, blend.decision, prepared.competition), seen.labels)
+        share = different(predictions_of_test(members, blend.decision, prepared.competition), seen.labels)
         same = seen.content == packed.read_bytes()
         if share > MOST or (share == 0 and not same):
             what = f"{share:.2%} of its labels differ" if share else "the labels are the same, the bytes are not"

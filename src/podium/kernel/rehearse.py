@@ -18,7 +18,6 @@ from podium.data.ragged import Ragged
 from podium.errors import UserError
 from podium.hosted import ROOT
 from podium.kernel.script import NAME
-from podium.submission.pack import ENDINGS
 
 NOWHERE = "http://127.0.0.1:9"
 """An address where nothing answers: what asks for the network anyway fails at once."""
@@ -59,9 +58,7 @@ def rehearse(folder: Path, data: Path, slug: str, dataset: str, log: Path) -> Re
         if done.returncode != 0:
             words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
             raise UserError(f"the kernel's script ended with exit code {done.returncode}, its last words: {words[-1]}")
-        (path,) = [
-            kaggle / "working" / f"submission{ending}" for ending in set(ENDINGS.values()) if _has(kaggle, ending)
-        ]
+        (path,) = (kaggle / "working").glob("submission.*")
         loaded = json.loads((report / "loaded.json").read_text(encoding="utf-8"))
         return Rehearsed(path.read_bytes(), Ragged.open(report / "labels.npy", mmap=False), loaded)
 
@@ -82,10 +79,6 @@ def different(ours: Ragged, theirs: Ragged) -> float:
         same = np.isclose(a, b, rtol=1e-3, atol=1e-6) if a.dtype.kind == "f" else a == b
         wrong += int(np.size(same) - np.count_nonzero(same)) if a.shape == b.shape else a.size
     return wrong / ours.values.size
-
-
-def _has(kaggle: Path, ending: str) -> bool:
-    return (kaggle / "working" / f"submission{ending}").is_file()
 
 
 @contextmanager
