@@ -161,6 +161,13 @@ def test_a_list_that_lags_behind_is_asked_again(site: Site) -> None:
     assert site.states == ["pending"] and site.kaggle.count("PUT") == 1
 
 
+def test_any_message_is_a_message(site: Site) -> None:
+    """One that begins like an option, and that on the list looks like a failure."""
+    code, out, err = submit(site, "--message=--could not: 403 Forbidden, [1, 2]")
+    assert code == 0 and "public score 0.5125" in out, err
+    assert site.kaggle.entries[0].description.startswith("--could not: 403 Forbidden, [1, 2] [")
+
+
 # ---------------------------------------------------------------- what goes wrong
 
 

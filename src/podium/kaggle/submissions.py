@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from podium.errors import UserError
 from podium.kaggle.command import ANSWER, Said, accept_rules, run
 from podium.kaggle.credentials import REMEDY, credentials, environment, redact
 
+NONE_YET = "No submissions found"
 PAGE = 100
 """How many of the latest submissions are looked at."""
 UPLOAD = 600.0
@@ -60,20 +62,15 @@ class Limits:
 
 def submissions(slug: str) -> list[Remote]:
     """The latest ones, newest first."""
-    said = run(["competitions", "submissions", slug, "--format", "json", "--page-size", str(PAGE)], ANSWER)
-    if said.problem is not None:
-        raise refusal(slug, said, "its submissions cannot be listed")
-    if "No submissions found" in said.out:
-        return []
-    return [_remote(row) for row in _json(slug, said, "its submissions cannot be listed")]
+    words = ["submissions", slug, "--format", "json", "--page-size", str(PAGE)]
+    return [_remote(row) for row in _asked(slug, words, "its submissions cannot be listed", NONE_YET)]
 
 
 def limits(slug: str) -> Limits:
     """How many submissions the team has left today."""
-    said = run(["competitions", "submission-limits", slug, "--json"], ANSWER)
-    if said.problem is not None:
-        raise refusal(slug, said, "what is left of today's submissions cannot be asked for")
-    told = _json(slug, said, "what is left of today's submissions cannot be asked for")
+    told = _asked(
+        slug, ["submission-limits", slug, "--json"], "what is left of today's submissions cannot be asked for"
+    )
     # what is zero is left out, and all is zero for who is not on a team yet
     today, total, left = (int(told.get(key, 0)) for key in ("numToday", "numTotal", "numAllowedNow"))
     return Limits(today, left if left or total else None, bool(told.get("limitedByTotal", False)))
@@ -82,7 +79,8 @@ def limits(slug: str) -> Limits:
 def upload(slug: str, file: Path, description: str) -> Said:
     """Upload a file and enter it; what was said is for the caller, who must not believe it (``counted`` looks)."""
     return run(
-        ["competitions", "submit", slug, "-f", str(file), "-m", description, "-q"],
+        # with an equals sign, since a message may begin with a dash
+        ["competitions", "submit", slug, "-f", str(file.resolve()), f"--message={description}", "-q"],
         UPLOAD + file.stat().st_size / SLOWEST,
     )
 
@@ -139,11 +137,16 @@ def _remote(row: dict[str, Any]) -> Remote:
     )
 
 
-def _json(slug: str, said: Said, what: str) -> Any:
-    """The JSON in what was printed, whatever notices stand around it."""
-    starts = [at for at in (said.out.find("["), said.out.find("{")) if at >= 0]
-    try:
-        return json.JSONDecoder().raw_decode(said.out[min(starts, default=len(said.out)) :])[0]
-    except ValueError:
-        heard = said.lines[0][:200] if said.lines else "nothing"
-        raise UserError(f"{slug}: {what}: 'kaggle' printed no JSON but {heard!r}; is it 2.2 or newer?") from None
+def _asked(slug: str, words: list[str], what: str, nothing: str | None = None) -> Any:
+    """The JSON that a question is answered with, whatever notices stand around it; an empty list where ``nothing`` is said."""
+    said = run(["competitions", *words], ANSWER)
+    if said.code == 0:  # what people wrote to their submissions may look like a failure
+        starts = [at for at in (said.out.find("["), said.out.find("{")) if at >= 0]
+        with suppress(ValueError):
+            return json.JSONDecoder().raw_decode(said.out[min(starts, default=len(said.out)) :])[0]
+        if nothing is not None and nothing in said.out:
+            return []
+    if said.problem is not None:
+        raise refusal(slug, said, what)
+    heard = said.lines[0][:200] if said.lines else "nothing"
+    raise UserError(f"{slug}: {what}: 'kaggle' printed no JSON but {heard!r}; is it 2.2 or newer?")
