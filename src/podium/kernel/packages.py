@@ -1,4 +1,4 @@
-"""Which packages a kernel needs, with exact pins, and which of them Kaggle's image lacks."""
+"""Which packages a kernel needs, with exact pins, and which of them Kaggle's image most likely lacks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIRECT = frozenset(
 )
 """What podium itself imports to predict. What these need in turn differs from image to image, and is there where they are."""
 IMAGE_LACKS = frozenset({"segmentation-models-pytorch", "ttach"})
-"""Of all that predicting may import, what Kaggle's image does not have: by its Dockerfile and kaggle_requirements.txt."""
+"""Of all that predicting may import, what Kaggle's image is not known to have. It changes; the script says what else it lacks."""
 
 
 def needs(loaded: Mapping[str, str]) -> list[str]:
