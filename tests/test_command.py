@@ -37,10 +37,7 @@ def test_a_run_ends_with_a_checked_file_and_an_honest_board(finished: tuple[Path
     for row in board["rows"]:
         assert row["images"] == 24 and row["low"] <= row["score"] <= row["high"]
         assert set(row["parts"]) == set(CLASSES)
-    assert (
-        board["upload"]
-        == f'kaggle competitions submit -c tiny-competition -f {board["submission"]} -m "CV {board["rows"][-1]["score"]:.4f}"'
-    )
+    assert board["upload"] == "podium submit tiny"
     ledger = list(csv.DictReader((root / "submissions" / "ledger.csv").open()))
     assert [row["event"] for row in ledger] == ["packed"] and "small@" in ledger[0]["models"]
 
