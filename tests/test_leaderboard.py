@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from podium.submission.ledger import Event, append
 
 def scored(book: Path, reference: str, cv: float | None, public: str, private: str = "") -> None:
     low, high = (None, None) if cv is None else (cv - 0.01, cv + 0.01)
-    given = {"reference": reference, "public": public, "private": private}
-    append(book, Event("scored", f"{reference}.csv", "0" * 64, "mars", cv=cv, cv_low=low, cv_high=high, **given))
+    event = Event("scored", f"{reference}.csv", "0" * 64, "mars", cv=cv, cv_low=low, cv_high=high)
+    append(book, replace(event, reference=reference, public=public, private=private))
 
 
 def test_three_submissions(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from podium.submission.ledger import COLUMNS, Event, append, git_state, read
 
 EVENT = Event("packed", "mars-1.csv", "ab" * 32, "mars", models="a@1 b@2", cv=0.1 + 0.2, time="2026-03-01T09:05:07Z")
 HEADER = (
-    "time,event,file,sha256,competition,models,blend,cv,cv_low,cv_high,commit,dirty,"
+    "time,event,file,sha256,competition,models,blend,cv,cv_low,cv_high,in_sample,commit,dirty,"
     "message,reference,status,public,private"
 )
 

@@ -47,9 +47,7 @@ def packed(folder: Path, labels: Ragged = LABELS, **options: Any) -> Packed:
 
 def test_the_file_its_name_and_the_ledger(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "submissions"
-    done = packed(
-        folder, models="a@1 b@2", blend="uniform", cv=0.61, cv_low=0.58, cv_high=0.64, commit="abc", dirty="no"
-    )
+    done = packed(folder, about=ledger.About("a@1 b@2", "uniform", 0.61, 0.58, 0.64, 0.62, "abc", "no"))
     content = done.path.read_bytes()
     assert done.sha256 == hashlib.sha256(content).hexdigest()
     assert done.path == folder / f"mars-20260301-090507-{done.sha256[:8]}.csv"
@@ -58,7 +56,7 @@ def test_the_file_its_name_and_the_ledger(tmp_path: Path) -> None:
     (row,) = ledger.read(folder / "ledger.csv")
     assert (row["event"], row["file"], row["sha256"]) == ("packed", done.path.name, done.sha256)
     assert (row["competition"], row["models"], row["blend"]) == ("mars", "a@1 b@2", "uniform")
-    assert (row["cv"], row["cv_low"], row["cv_high"]) == ("0.61", "0.58", "0.64")
+    assert (row["cv"], row["cv_low"], row["cv_high"], row["in_sample"]) == ("0.61", "0.58", "0.64", "0.62")
     assert (row["commit"], row["dirty"]) == ("abc", "no")
 
 

@@ -65,11 +65,7 @@ def packed(root: Path, value: int) -> Path:
         labels,
         ids,
         labels.shapes,
-        models="small@12345678",
-        blend="uniform@abcdef01",
-        cv=0.5125,
-        cv_low=0.5,
-        cv_high=0.525,
+        about=ledger.About("small@12345678", "uniform@abcdef01", 0.5125, 0.5, 0.525, 0.53),
     )
     return done.path
 
@@ -124,6 +120,7 @@ def test_the_newest_file_is_sent_and_followed_to_its_score(site: Site) -> None:
     last = ledger.read(site.book)[-1]
     assert (last["public"], last["private"], last["reference"]) == ("0.5125", "0.4875", "1000")
     assert (last["models"], last["blend"], last["cv"]) == ("small@12345678", "uniform@abcdef01", "0.5125")
+    assert last["in_sample"] == "0.53"
 
 
 def test_what_was_sent_is_not_sent_again_unasked(site: Site) -> None:

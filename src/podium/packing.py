@@ -12,7 +12,7 @@ from podium.prepare import Prepared, Say
 from podium.report.board import Row
 from podium.standing import Model
 from podium.store import Folder, read_json, sha256_of, write_json
-from podium.submission.ledger import git_state
+from podium.submission import ledger
 from podium.submission.pack import pack
 
 SAMPLE_FILE = "this is a file about the built-in sample: it exercises the whole path and is not for uploading"
@@ -59,7 +59,6 @@ def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row
     record = read_json(record_path)
     if record and record["made_of"] == made_of and _unchanged(Path(record["file"]), record["sha256"]):
         return str(record["file"])
-    commit, dirty = git_state(prepared.workspace.root)
     packed = pack(
         prepared.workspace.submissions,
         competition,
@@ -67,17 +66,26 @@ def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row
         predictions_of_test(members, blend.decision, competition),
         test.images.ids,
         test.images.shapes,
-        models=" ".join(f"{member.name}@{member.run[:8]}" for member in members),
-        blend=f"{blend.decision.method}@{blend.key[:8]}",
-        cv=row.score,
-        cv_low=row.low,
-        cv_high=row.high,
-        commit=commit,
-        dirty=dirty,
+        about=about(prepared, [f"{member.name}@{member.run[:8]}" for member in members], blend, row),
         data_folder=prepared.origin.folder,
     )
     write_json(record_path, {"file": str(packed.path), "sha256": packed.sha256, "made_of": made_of})
     return str(packed.path)
+
+
+def about(prepared: Prepared, models: Sequence[str], blend: Blend, row: Row) -> ledger.About:
+    """What the ledger keeps of a packed blend; models: with the beginnings of their runs' keys."""
+    commit, dirty = ledger.git_state(prepared.workspace.root)
+    return ledger.About(
+        " ".join(models),
+        f"{blend.decision.method}@{blend.key[:8]}",
+        row.score,
+        row.low,
+        row.high,
+        blend.in_sample,
+        commit,
+        dirty,
+    )
 
 
 def _unchanged(path: Path, sha256: str) -> bool:

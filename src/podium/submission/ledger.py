@@ -23,13 +23,35 @@ def now() -> str:
 
 
 @dataclass(frozen=True)
+class About:
+    """What is known of a submission when it is packed.
+
+    models: the recipes with their keys, ``residual_unet@1a2b3c4d unet_resnet18@...``. blend: how they were joined.
+    cv, cv_low, cv_high: the cross-validated score and its interval; of a blend of which something was chosen, nested.
+    in_sample: its score where that was chosen. commit, dirty: the code, see ``git_state``. message: whatever is to be said.
+    """
+
+    models: str = ""
+    blend: str = ""
+    cv: float | None = None
+    cv_low: float | None = None
+    cv_high: float | None = None
+    in_sample: float | None = None
+    commit: str = ""
+    dirty: str = ""
+    message: str = ""
+
+
+NOTHING = About()
+"""Nothing is known."""
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happened to a submission; the fields are the ledger's columns, in order.
 
-    file, sha256: the submission. competition: the name its results live under, ``-sample`` included.
-    models: the recipes with their keys, ``residual_unet@1a2b3c4d unet_resnet18@...``. blend: how they were joined.
-    cv, cv_low, cv_high: the cross-validated score and its interval. commit, dirty: the code, see ``git_state``.
-    message, reference, status, public, private: what was said to the competition's site and what it answered.
+    file, sha256: the submission. competition: the name its results live under, ``-sample`` included. models ... message: see
+    ``About``. message, reference, status, public, private: what was said to the competition's site and what it answered.
     """
 
     event: Kind
@@ -41,6 +63,7 @@ class Event:
     cv: float | None = None
     cv_low: float | None = None
     cv_high: float | None = None
+    in_sample: float | None = None
     commit: str = ""
     dirty: str = ""
     message: str = ""
@@ -49,6 +72,11 @@ class Event:
     public: str = ""
     private: str = ""
     time: str = field(default_factory=now)
+
+
+def event(kind: Kind, file: str, sha256: str, competition: str, about: About) -> Event:
+    """A row about a submission of which ``about`` is known."""
+    return Event(kind, file, sha256, competition, **asdict(about))
 
 
 COLUMNS = ("time", *(column.name for column in fields(Event) if column.name != "time"))

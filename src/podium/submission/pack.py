@@ -66,14 +66,7 @@ def pack(
     expected_ids: np.ndarray,
     expected_shapes: np.ndarray,
     *,
-    models: str = "",
-    blend: str = "",
-    cv: float | None = None,
-    cv_low: float | None = None,
-    cv_high: float | None = None,
-    commit: str = "",
-    dirty: str = "",
-    message: str = "",
+    about: ledger.About = ledger.NOTHING,
     data_folder: Path | None = None,
     write: Writer | None = None,
     time: datetime | None = None,
@@ -83,7 +76,7 @@ def pack(
     name: what the results live under, ``mars`` or ``mars-sample``. labels: per id uint8 (1, H, W), or float32 of numbers;
     where the format ``needs`` probabilities these, float32 (C, H, W).
     expected_ids, expected_shapes: the test images' ids in their order and (N, 3), their C, H, W.
-    models ... message: for the ledger, see ``ledger.Event``. data_folder: where a ``sample_submission`` may lie, which the file
+    about: for the ledger. data_folder: where a ``sample_submission`` may lie, which the file
     is held against too. write, time: the format's writer and the present where not
     given.
 
@@ -103,9 +96,7 @@ def pack(
         lambda path: with_sample(
             check(path, competition, expected_ids, expected_shapes, meant=labels), path, settings, data_folder
         ),
-        lambda path, digest: ledger.Event(
-            "packed", path.name, digest, name, models, blend, cv, cv_low, cv_high, commit, dirty, message
-        ),
+        lambda: about,
         time,
     )
 
@@ -116,12 +107,12 @@ def place_checked(
     ending: str,
     write: Callable[[Path], None],
     check: Callable[[Path], Report],
-    event: Callable[[Path, str], ledger.Event],
+    about: Callable[[], ledger.About],
     time: datetime | None = None,
 ) -> Packed:
     """Let a file be written, read it back, and only then give it its name and its row in the ledger; see ``pack``.
 
-    write, check: are given the file's path. event: is given the path that it got and its SHA-256.
+    write, check: are given the file's path. about: for the ledger, asked for when the check is done.
     """
     time = time or datetime.now(UTC)
     book = folder / LEDGER
@@ -147,7 +138,7 @@ def place_checked(
         raise UserError(
             f"{path}: refused when read back: {report.errors[0]}{more}; nothing was packed, look into that file"
         )
-    ledger.append(book, event(path, digest))
+    ledger.append(book, ledger.event("packed", path.name, digest, name, about()))
     return Packed(path, digest, report)
 
 

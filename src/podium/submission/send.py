@@ -195,19 +195,17 @@ def _row(desk: Desk, file: str, digest: str) -> ledger.Event:
     def number(key: str) -> float | None:
         return float(known[key]) if known[key] else None
 
-    return ledger.Event(
-        "sent",
-        file,
-        digest,
-        desk.name,
+    about = ledger.About(
         known["models"],
         known["blend"],
         number("cv"),
         number("cv_low"),
         number("cv_high"),
+        number("in_sample"),
         known["commit"],
         known["dirty"],
     )
+    return ledger.event("sent", file, digest, desk.name, about)
 
 
 # ---------------------------------------------------------------- the upload

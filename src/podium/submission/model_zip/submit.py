@@ -14,11 +14,11 @@ from podium.blend.make import Blend
 from podium.cores import cores
 from podium.data.fit import plan_fit
 from podium.engines.apart import work_apart
+from podium.packing import about
 from podium.prepare import Prepared, Say
 from podium.report.board import Row
 from podium.standing import Model
 from podium.store import read_json, sha256_of, write_json
-from podium.submission import ledger
 from podium.submission.checks.model_zip import check_model_zip
 from podium.submission.checks.report import Report
 from podium.submission.model_zip import archive, trial
@@ -57,27 +57,14 @@ def submit_model(prepared: Prepared, models: Sequence[Model], blend: Blend, row:
             tried.append(trial.run(path, work / IMAGES, work / REFERENCE))
             return replace(report, errors=tried[-1].errors)
 
-        commit, dirty = ledger.git_state(prepared.workspace.root)
+        known = about(prepared, [member.name for member in content.members], blend, row)
         packed = place_checked(
             prepared.workspace.submissions,
             prepared.name,
             ".zip",
             lambda path: archive.write(path, content, work),
             check,
-            lambda path, digest: ledger.Event(
-                "packed",
-                path.name,
-                digest,
-                prepared.name,
-                " ".join(member.name for member in content.members),
-                f"{blend.decision.method}@{blend.key[:8]}",
-                row.score,
-                row.low,
-                row.high,
-                commit,
-                dirty,
-                told(content, tried[-1]),
-            ),
+            lambda: replace(known, message=told(content, tried[-1])),
         )
     sentence = told(content, tried[-1])
     write_json(record_path, {"file": str(packed.path), "sha256": packed.sha256, "told": sentence, "made_of": made_of})
