@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ HEADER = (
 def test_known_bytes(tmp_path: Path) -> None:
     path = tmp_path / "submissions" / "ledger.csv"
     append(path, EVENT)
-    row = f"2026-03-01T09:05:07Z,packed,mars-1.csv,{'ab' * 32},mars,a@1 b@2,,0.30000000000000004,,,,,,,,,"
+    row = f"2026-03-01T09:05:07Z,packed,mars-1.csv,{'ab' * 32},mars,a@1 b@2,,0.30000000000000004,,,,,,,,,,"
     assert path.read_text() == f"{HEADER}\n{row}\n"
 
 
@@ -45,6 +46,17 @@ def test_rows_come_back_as_they_were_given(tmp_path: Path) -> None:
     assert rows[2]["public"] == "0.61"
     assert all(tuple(row) == COLUMNS for row in rows)
     assert len(path.read_bytes().splitlines()) == 4
+
+
+def test_a_ledger_of_older_columns_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.csv"
+    older = [column for column in COLUMNS if column != "in_sample"]
+    path.write_text(",".join(older) + "\n" + ",".join(["2026-01-01T00:00:00Z", "packed", "old.csv", *[""] * 14]) + "\n")
+    append(path, replace(EVENT, in_sample=0.7, message="new"))
+    rows = read(path)
+    assert [row["file"] for row in rows] == ["old.csv", "mars-1.csv"] and rows[1]["message"] == "new"
+    assert all(tuple(row) == COLUMNS and row["in_sample"] == "" for row in rows)
+    assert path.read_text().splitlines()[0] == ",".join(older)
 
 
 def test_the_time_is_utc(tmp_path: Path) -> None:
@@ -142,7 +154,7 @@ def test_a_row_that_someone_broke_is_named(tmp_path: Path) -> None:
     path = tmp_path / "ledger.csv"
     append(path, EVENT)
     path.write_bytes(path.read_bytes() + b"2026,packed\n")
-    with pytest.raises(UserError, match="line 3 has 2 columns, expected 17"):
+    with pytest.raises(UserError, match="line 3 has 2 columns, expected 18"):
         read(path)
 
 

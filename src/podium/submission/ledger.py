@@ -81,6 +81,8 @@ def event(kind: Kind, file: str, sha256: str, competition: str, about: About) ->
 
 COLUMNS = ("time", *(column.name for column in fields(Event) if column.name != "time"))
 HEADER = (",".join(COLUMNS) + "\n").encode()
+LAYOUTS = (COLUMNS, tuple(column for column in COLUMNS if column != "in_sample"))
+"""The columns of a new ledger, and those of older ones, which are gone on with as they are."""
 
 
 def append(path: Path, event: Event) -> None:
@@ -91,13 +93,12 @@ def append(path: Path, event: Event) -> None:
     to, is a UserError, and the file stays as it was.
     """
     values = {name: " ".join(_text(value).split()) for name, value in asdict(event).items()}
-    row = _csv_line([values[name] for name in COLUMNS])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            _append_locked(path, handle, row)
+            _append_locked(path, handle, values)
         finally:
             os.close(handle)  # lets go of the lock too
     except OSError as error:
@@ -117,17 +118,18 @@ def read(path: Path) -> list[dict[str, str]]:
     whole = content[: content.rfind(b"\n") + 1]
     if not whole and HEADER.startswith(content):
         return []
-    _check_header(path, whole or content)
+    columns = _columns(path, whole or content)
     try:
         rows = list(csv.reader(io.StringIO(whole.decode(), newline=""), strict=True))[1:]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as csv ({error}); mend it or move it away") from error
     for number, row in enumerate(rows, start=2):
-        if row and len(row) != len(COLUMNS):
+        if row and len(row) != len(columns):
             raise UserError(
-                f"{path}: line {number} has {len(row)} columns, expected {len(COLUMNS)}; mend it or move it away"
+                f"{path}: line {number} has {len(row)} columns, expected {len(columns)}; mend it or move it away"
             )
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows if row]
+    found = [dict(zip(columns, row, strict=True)) for row in rows if row]
+    return [{name: row.get(name, "") for name in COLUMNS} for row in found]
 
 
 def git_state(root: Path) -> tuple[str, str]:
@@ -142,12 +144,14 @@ def git_state(root: Path) -> tuple[str, str]:
     return commit, "yes" if changes else "no"
 
 
-def _append_locked(path: Path, handle: int, row: bytes) -> None:
+def _append_locked(path: Path, handle: int, values: dict[str, str]) -> None:
     content = _read_all(handle)
     size = content.rfind(b"\n") + 1  # of the whole lines
     torn = content[size:]
+    columns = COLUMNS
     if size or not HEADER.startswith(torn):
-        _check_header(path, content[:size] or content)
+        columns = _columns(path, content[:size] or content)
+    row = _csv_line([values[name] for name in columns])
     if torn:
         _keep(path.with_suffix(".torn"), torn)
         os.ftruncate(handle, size)
@@ -162,13 +166,16 @@ def _append_locked(path: Path, handle: int, row: bytes) -> None:
         raise
 
 
-def _check_header(path: Path, content: bytes) -> None:
+def _columns(path: Path, content: bytes) -> tuple[str, ...]:
+    """The columns that a ledger has; a UserError where these are none of ours."""
     found = content.split(b"\n", 1)[0].rstrip(b"\r")
-    if found + b"\n" != HEADER:
-        raise UserError(
-            f"{path}: its header is not this version's ledger ({found[:60].decode(errors='replace')!r}, expected "
-            f"'{','.join(COLUMNS[:4])},...'); move the file away, a new one will be started"
-        )
+    for layout in LAYOUTS:
+        if found == ",".join(layout).encode():
+            return layout
+    raise UserError(
+        f"{path}: its header is not this version's ledger ({found[:60].decode(errors='replace')!r}, expected "
+        f"'{','.join(COLUMNS[:4])},...'); move the file away, a new one will be started"
+    )
 
 
 def _keep(path: Path, torn: bytes) -> None:
