@@ -22,7 +22,7 @@ if [[ $# == 0 ]]; then
     "$python" -m ruff format --check .
     "$python" -m mypy
     # A training in a test has one thread, so that two files take two cores; more would wait for memory and disk.
-    cores=$(nproc)
+    cores=$(env -u OMP_NUM_THREADS nproc)
     set -- -n "$((cores < 4 ? cores : 4))" --dist loadfile
 fi
 exec "$python" -m pytest -m "$tier" "$@"

@@ -352,11 +352,15 @@ def test_hosted_notebook_without_network_gets_one_sentence(tmp_path: Path) -> No
     assert done.stderr.splitlines()[-1].startswith("podium: pip could not install ttach==0.0.3 (ERROR: No matching")
 
 
+SIDE_BY_SIDE = f"'-n', '{min(4, len(os.sched_getaffinity(0)))}', '--dist', 'loadfile'"
+"""How whole tiers are run."""
+
+
 def test_tests_come_in_two_tiers(installed: Path) -> None:
     checks = ["ruff ['check', '.']", "ruff ['format', '--check', '.']", "mypy []"]
     script = installed / "run_tests.sh"
-    assert start(script).stdout.splitlines() == [*checks, "pytest ['-m', 'not slow']"]
-    assert start(script, "--all").stdout.splitlines() == [*checks, "pytest ['-m', '']"]
+    assert start(script).stdout.splitlines() == [*checks, f"pytest ['-m', 'not slow', {SIDE_BY_SIDE}]"]
+    assert start(script, "--all").stdout.splitlines() == [*checks, f"pytest ['-m', '', {SIDE_BY_SIDE}]"]
     assert start(script, "-k", "a or b").stdout.splitlines() == ["pytest ['-m', 'not slow', '-k', 'a or b']"]
     assert start(script, "--all", "tests/x.py").stdout.splitlines() == ["pytest ['-m', '', 'tests/x.py']"]
 
@@ -366,7 +370,7 @@ def test_ci_keeps_its_environment_outside_the_checkout(tmp_path: Path, wheels: s
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = start_with({**cache, "PIP_FIND_LINKS": wheels}, first / ".ci" / "run")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "pytest ['-m', 'not slow']"
+    assert done.stdout.splitlines()[-1] == f"pytest ['-m', 'not slow', {SIDE_BY_SIDE}]"
     assert not (first / ".venv").exists()
     assert start_with(cache, second / ".ci" / "run").stderr == ""  # the same pins: nothing to install
     assert len(list((tmp_path / "cache" / "podium").glob("venv-*"))) == 1
