@@ -23,6 +23,7 @@ FLAT = 0.1
 """Scores that are closer than this share of their own standard error are alike."""
 CACHED = 1 << 14
 """Pixels looked at one amount after the other, so few that they stay in a core's cache."""
+ALL = slice(None)
 Bias = tuple[float, ...]
 
 
@@ -53,15 +54,18 @@ class _Close:
         apart: of each image, or else summed, n = 1. A pixel becomes the class from one amount on, so that all are counted in
         one pass.
         """
-        told, top = self._winners(bias, self.allowed[self.allowed != of])
-        score = self.scores[np.searchsorted(self.allowed, of)]
-        # of equals the lower class wins: below this the pixel is not of the class
-        least = np.where(told > of, top, np.nextafter(top, np.float32(np.inf)))
-        lost_to = np.zeros(len(told), np.uint8)  # how many amounts do not make it the class
-        for start in range(0, len(told), CACHED):
+        count = len(self.truth)
+        # how many amounts do not make a pixel the class, and what it is then
+        lost_to, told = np.zeros(count, np.uint8), np.empty(count, np.uint8)
+        steps_of = amounts.astype(np.float32)
+        for start in range(0, count, CACHED):
             here = slice(start, start + CACHED)
-            for amount in amounts.astype(np.float32):
-                lost_to[here] += score[here] + amount < least[here]
+            told[here], top = self._winners(bias, self.allowed[self.allowed != of], here)
+            score = self.scores[np.searchsorted(self.allowed, of), here]
+            # of equals the lower class wins: below this the pixel is not of the class
+            least = np.where(told[here] > of, top, np.nextafter(top, np.float32(np.inf)))
+            for amount in steps_of:
+                lost_to[here] += score + amount < least
         classes, steps = self.counted.shape[1], len(amounts) + 1
         images = len(self.counted) if apart else 1
         cell = self.truth * classes + told
@@ -74,14 +78,14 @@ class _Close:
         matrices[..., of] += np.moveaxis(won.sum(2), -1, 0)
         return matrices + (self.counted if apart else self.counted.sum(0, keepdims=True))
 
-    def _winners(self, bias: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The best of some classes, (p,), of equals the lower one, and how it scores."""
+    def _winners(self, bias: np.ndarray, among: np.ndarray, here: slice = ALL) -> tuple[np.ndarray, np.ndarray]:
+        """The best of some classes, uint8 (p,), of equals the lower one, and how it scores; of the pixels ``here``."""
         first, *others = among.tolist()
         place = {of: at for at, of in enumerate(self.allowed.tolist())}
-        top = self.scores[place[first]] + np.float32(bias[first])
-        told = np.full(len(self.truth), first, np.int64)
+        top = self.scores[place[first], here] + np.float32(bias[first])
+        told = np.full(len(top), first, np.uint8)
         for of in others:
-            other = self.scores[place[of]] + np.float32(bias[of])
+            other = self.scores[place[of], here] + np.float32(bias[of])
             told[other > top] = of
             np.maximum(top, other, out=top)
         return told, top
