@@ -194,6 +194,23 @@ def test_fewer_than_three_folds_cannot_tell_methods_apart():
     assert chooser.decide((0, 1)).method == "uniform" and "fewer than three folds" in chooser.notes[0]
 
 
+def test_fewer_than_three_folds_cannot_tell_what_a_step_is_worth() -> None:
+    """Without one of two folds nothing could be chosen, and the score would be of another procedure than the file."""
+    rng = np.random.default_rng(2)
+    truth, predicted = blobs(rng, 40, specks=6)
+    given = of_masks(truth, predicted)
+    two = replace(
+        given,
+        volumes={k: given.volumes[k] for k in (0, 1)},
+        rows={k: given.rows[k] for k in (0, 1)},
+        known={},
+    )
+    chooser = Chooser(two, Wanted())
+    assert chooser.decide((0, 1)).steps == () and any(
+        "fewer than three folds cannot tell what" in n for n in chooser.notes
+    )
+
+
 def test_a_slow_metric_is_not_searched_unasked(monkeypatch):
     monkeypatch.setattr(choose, "LONGEST", 0.0)
     table = of_labels(metric="log_loss")

@@ -150,7 +150,12 @@ def test_a_file_is_scored_where_the_truth_is_given(root: Path) -> None:
     lines = right.read_text().splitlines()
     (root / "short.csv").write_text("\n".join(lines[:-1]) + "\n")
     done = podium(root, "check", "tiny", str(mine), "--truth", str(root / "short.csv"))
-    assert done.returncode == 2 and "has no row of id '6'" in done.stderr
+    assert done.returncode == 2 and "1 of 7 ids are missing, the first is '6'" in done.stderr
+    for odd in ("-1", "NaN", "9"):
+        (root / "odd.csv").write_text("\n".join([*lines[:-1], lines[-1].rsplit(",", 1)[0] + f",{odd}"]) + "\n")
+        done = podium(root, "check", "tiny", str(mine), "--truth", str(root / "odd.csv"))
+        assert done.returncode == 2 and f"line 8 (id '6'), column '383' holds '{odd}'" in done.stderr
+        assert "the right answers come in the format of a submission" in done.stderr
     done = podium(root, "check", "tiny", str(mine), "--truth", str(root / "none.csv"))
     assert done.returncode == 2 and "there is no such file; name one with the right answers" in done.stderr
 
@@ -190,3 +195,8 @@ def test_swapped_pixels_and_shifted_rows_are_seen_beside_our_own_file(root: Path
         assert any(warning in text for text in found["report"]["warnings"]), found
     found = podium_json(root, "check", "tiny", str(write_labels(root / "good.csv", truth)))
     assert not any("seem" in text for text in found["report"]["warnings"])
+    # what was packed in another format does not stand in the way
+    path = root / "configs" / "competitions" / "tiny.yaml"
+    path.write_text(path.read_text().replace("{format: wide_csv}", "{format: npy}"))
+    np.save(root / "good.npy", truth)
+    assert podium_json(root, "check", "tiny", str(root / "good.npy"))["valid"]

@@ -300,3 +300,9 @@ def test_every_direct_dependency_is_thought_of() -> None:
     training = {"albumentations", "pandas", "typer", "rich", "optuna", "matplotlib", "kaggle", "six", "scikit-learn"}
     assert packages.DIRECT | own | training | {"onnx", "onnxscript", "onnxruntime"} == direct
     assert packages.IMAGE_LACKS <= packages.DIRECT
+
+
+def test_a_name_that_kaggle_cannot_have_is_refused() -> None:
+    Names("me_2", "podium mars", True).check()
+    with pytest.raises(UserError, match=r"--user 'me/you': a name on Kaggle has letters, digits, - and _"):
+        Names("me/you", "podium mars", True).check()

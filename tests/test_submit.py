@@ -19,6 +19,7 @@ from kaggle_server import KEY, TOKEN, Kaggle, cut, refuse
 from podium import cli
 from podium.config_file import load_competition
 from podium.data.ragged import Ragged
+from podium.store import sha256_of
 from podium.submission import ledger, send
 from podium.submission.history import attempts
 from podium.submission.pack import pack
@@ -252,6 +253,27 @@ def test_the_days_limit_and_a_reserve(site: Site) -> None:
     code, _, err = submit(site)
     assert code == 2 and "all submissions of today are used up" in err
     assert site.kaggle.count("PUT") == 2 and site.states == ["pending", "pending"]
+
+
+def test_kaggle_that_cannot_be_reached_is_no_used_up_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    code, _, err = submit(site)
+    assert code == 2 and "Kaggle cannot be reached; look at the connection" in err and "used up" not in err
+    assert site.events == [("packed", "")]
+
+
+def test_files_about_the_sample_are_not_sent(site: Site) -> None:
+    sample = site.file.with_name("mine.csv")
+    sample.write_bytes(site.file.read_bytes())
+    site.book.unlink()
+    digest = sha256_of(sample)
+    ledger.append(site.book, ledger.Event("packed", sample.name, digest, "tiny-sample"))
+    code, _, err = submit(site)
+    assert code == 2 and "only files about the built-in sample were packed" in err
+    code, _, err = submit(site, str(sample))
+    assert code == 2 and "is about the built-in sample and not for uploading" in err
+    assert site.kaggle.asked == []
 
 
 def test_without_credentials_nothing_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

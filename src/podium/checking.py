@@ -109,9 +109,11 @@ def _beside_ours(path: Path, told: Ragged, competition: Competition, book: Path,
     if not rows or not told.uniform or (book.parent / rows[-1]["file"]).resolve() == path.resolve():
         return []
     ours = book.parent / rows[-1]["file"]
-    as_it_is, turned, shifted = agreement(
-        told.stacked[:, 0], read(ours, competition, test.ids, test.shapes).stacked[:, 0]
-    )
+    try:
+        known = read(ours, competition, test.ids, test.shapes)
+    except UserError:  # packed in another format, or of other test images
+        return []
+    as_it_is, turned, shifted = agreement(told.stacked[:, 0], known.stacked[:, 0])
     said = f"{as_it_is:.1%} of the pixels are as in {ours.name}"
     if as_it_is < LITTLE * turned:
         return [f"{said}, read column by column {turned:.1%}: rows and columns seem swapped"]
@@ -124,6 +126,12 @@ def _answers(path: Path, truth: Path, competition: Competition, needs: str, test
     """Truth and predictions as the metric takes them."""
     if not truth.is_file():
         raise UserError(f"{truth}: there is no such file; name one with the right answers")
+    found = check_file(truth, competition, test.ids, test.shapes)
+    if found.errors:
+        more = f" (and {len(found.errors) - 1} more)" if len(found.errors) > 1 else ""
+        raise UserError(
+            f"--truth {truth}: {found.errors[0]}{more}; the right answers come in the format of a submission"
+        )
     settings = competition.submission
     assert settings is not None
     right, told = (read(each, competition, test.ids, test.shapes) for each in (truth, path))

@@ -311,6 +311,8 @@ def check(
         for text in report.warnings:
             results().print(f"warning: {text}", style="yellow", markup=False)
         verdict = "would be refused" if report.errors else "is in order"
+        if file.suffix == ".zip" and not report.counts:
+            verdict += "; its code was not run"
         what = "files" if file.suffix == ".zip" else "rows"
         results().print(f"{file}: {report.rows} {what}; {verdict}", markup=False, soft_wrap=True)
         if found.score is not None:

@@ -96,9 +96,10 @@ def final(name: Name, data: Data = None, out: Out = None, as_json: Json = False)
     """Propose the two submissions to select at the end."""
     from podium.final import propose
     from podium.prepare import Options, prepare
-    from podium.remembered import last_options
+    from podium.remembered import last_board, last_options
     from podium.report.text import print_table
 
+    last_board(name, out)  # without a finished run there is nothing to propose, and nothing is begun
     last = last_options(name, Options(out=out))
     found = propose(prepare(name, replace(last, data=data or last.data, out=out), say()))
     if as_json:

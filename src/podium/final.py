@@ -81,6 +81,11 @@ def propose(prepared: Prepared) -> Final:
     of few images, and have been looked at.
     """
     metric = metrics.of(prepared.competition)
+    if prepared.dataset.test is None:
+        raise UserError(
+            f"{prepared.competition.name}: there are no test images, so how far two submissions lie apart cannot be told; "
+            f"podium board {prepared.competition.name} has the scores"
+        )
     there = _blends(prepared)
     if not there:
         raise UserError(
@@ -168,6 +173,8 @@ def _candidate(prepared: Prepared, metric: Metric, blend: Blend) -> Candidate:
 
 def _called(candidate: Candidate, name: str) -> str:
     """A candidate in words: its file, and whether it can be selected already."""
+    if name.endswith("-sample"):
+        return f"{candidate.file or candidate.blend} ({candidate.blend}, of the built-in sample and not for uploading)"
     if not candidate.file:
         models = ",".join(candidate.models)
         return f"{candidate.blend} (not packed yet: podium blend {name} --models {models} --pack)"

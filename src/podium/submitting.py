@@ -14,7 +14,7 @@ from podium.prepare import Options, Say, read_competition
 from podium.store import sha256_of
 from podium.submission.history import Attempt
 from podium.submission.pack import LEDGER
-from podium.submission.send import Desk, Patience, follow, newest, send, sent_before, was_packed
+from podium.submission.send import Desk, Patience, check_real, follow, newest, send, sent_before, was_packed
 from podium.workspace import Workspace
 
 
@@ -50,6 +50,7 @@ def send_and_follow(
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; name the one to send")
     needed()
+    check_real(desk, path, sha256_of(path))
     if not was_packed(desk, sha256_of(path)):
         _check(path, options, competition, say)
     sent = send(desk, path, message, keep, again, say)

@@ -58,7 +58,7 @@ class Chooser:
         self.weights: dict[Way, dict[FoldSet, tuple[float, ...]]] = {}
         self._decisions: dict[FoldSet, Decision] = {}
         self.notes: list[str] = []
-        self.decodes = wanted.decode and self._can_decode()
+        self.decodes = wanted.decode and self._can_score_steps() and self._can_decode()
         self.ways = self._ways()
         sets = [folds for count in range(3) for folds in _without_some(table.folds, count)]
         for method, mean in self.ways:
@@ -124,6 +124,13 @@ class Chooser:
             "--method greedy does it all the same"
         )
         return [way for way in ways if way[0] in ("uniform", "single")]
+
+    def _can_score_steps(self) -> bool:
+        """Whether the choice of steps can be made anew without a fold: on one that is left nothing is chosen."""
+        if len(self.table.folds) >= 3:
+            return True
+        self.notes.append("fewer than three folds cannot tell what a step of the decoding is worth: none is taken")
+        return False
 
     def _can_decode(self) -> bool:
         """Whether steps on shapes can be tried in a few minutes: metrics of boundaries and objects look at every image anew."""

@@ -31,7 +31,12 @@ for found in api.competition_submissions(sys.argv[1], page_size=100) or ():
         print(found.error_description or "")
 """
 QUOTA = re.compile(
-    r"daily|per day|submission limit|limit (has been )?reached|no more submissions|exceeded", re.IGNORECASE
+    r"daily|per day|submission limit|limit\b.{0,30}\b(reached|exceeded)|no more submissions", re.IGNORECASE
+)
+UNREACHABLE = re.compile(
+    r"max retries exceeded|failed to resolve|name or service not known|connection (refused|aborted|reset)|timed? ?out|"
+    r"did not end in time",
+    re.IGNORECASE,
 )
 UPLOAD_FAILED = re.compile(r"could not submit to competition", re.IGNORECASE)
 
@@ -110,6 +115,8 @@ def refusal(slug: str, said: Said, what: str) -> UserError:
             f"{slug}: Kaggle knows no such competition, or it takes no submissions any more; correct 'kaggle' in the "
             f"competition's configuration"
         )
+    if UNREACHABLE.search(" ".join([*said.lines, said.problem or ""])):
+        return UserError(f"{slug}: {what}, Kaggle cannot be reached; look at the connection and try again")
     if out_of_quota(said):
         return UserError(f"{slug}: today's submissions are used up ({said.problem}); try again after midnight UTC")
     return UserError(f"{slug}: {what} ({said.problem}); look at the connection and try again")

@@ -53,7 +53,11 @@ class Names:
         return f"{self.user}/{self.slug}-weights"
 
     def check(self) -> None:
-        """A title that Kaggle would refuse is a UserError."""
+        """A name or a title that Kaggle would refuse is a UserError."""
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.user):
+            raise UserError(
+                f"--user {self.user!r}: a name on Kaggle has letters, digits, - and _; it stands in your address"
+            )
         low, high = TITLE_LENGTH
         if not low <= len(self.title) <= high or len(self.slug) < low:
             raise UserError(

@@ -23,7 +23,7 @@ from podium.kernel.rehearse import MOST, different, rehearse
 from podium.prepare import Options, Prepared, Say, prepare, read_competition
 from podium.standing import Model
 from podium.store import read_json, write_atomically, write_json
-from podium.submission.pack import WRITERS
+from podium.submission.pack import WRITERS, ending_of
 
 RECORD = "rehearsal.json"
 
@@ -156,13 +156,14 @@ def _kernel(
     names: Names,
     slug: str,
 ) -> Kernel:
-    dataset = folder / "dataset"
+    assert prepared.competition.submission is not None
+    dataset, ending = folder / "dataset", ending_of(prepared.competition.submission)
     commands = [packages.download(dataset)] if wheels else []
     commands += [
         f"kaggle datasets create -p {dataset}",
         f"kaggle datasets status {names.dataset}",
         f"kaggle kernels push -p {folder / 'kernel'}",
-        f'kaggle competitions submit -c {slug} -k {names.kernel} -v 1 -f submission{packed.suffix} -m "{folder.name}"',
+        f'kaggle competitions submit -c {slug} -k {names.kernel} -v 1 -f submission{ending} -m "{folder.name}"',
     ]
     notes = []
     if share:

@@ -19,6 +19,8 @@ from podium.store import sha256_of
 from podium.submission import ledger
 from podium.submission.history import Attempt, attempts, packed
 
+OF_SAMPLE = "-sample"
+"""Behind a competition's name where results are of its sample."""
 BACK_OFF = (2.0, 8.0, 30.0)
 """Seconds before each further try of an upload of which nothing was counted."""
 LOOKS = (0.0, 2.0, 4.0, 8.0, 15.0)
@@ -52,6 +54,11 @@ class Patience:
 def newest(desk: Desk) -> Path:
     """The file that was packed last; a UserError where there is none, or it is gone."""
     rows = packed(desk.book, desk.name)
+    if not rows and packed(desk.book, f"{desk.name}{OF_SAMPLE}"):
+        raise UserError(
+            f"{desk.name}: only files about the built-in sample were packed, and they are not for uploading; run: bash run_cv.sh "
+            f"{desk.name} --data FOLDER"
+        )
     if not rows:
         raise UserError(f"{desk.name}: nothing was packed yet; run: podium pack {desk.name}, or name a file")
     path = desk.book.parent / rows[-1]["file"]
@@ -63,6 +70,14 @@ def newest(desk: Desk) -> Path:
 def was_packed(desk: Desk, sha256: str) -> bool:
     """Whether exactly this file was packed, and so read back and compared."""
     return any(row["sha256"] == sha256 for row in packed(desk.book, desk.name))
+
+
+def check_real(desk: Desk, file: Path, sha256: str) -> None:
+    """Refuse a file that was packed of the built-in sample."""
+    if any(row["sha256"] == sha256 for row in packed(desk.book, f"{desk.name}{OF_SAMPLE}")):
+        raise UserError(
+            f"{file}: is about the built-in sample and not for uploading; pack one of the competition's data"
+        )
 
 
 def sent_before(desk: Desk, sha256: str) -> Attempt | None:
