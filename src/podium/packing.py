@@ -57,7 +57,7 @@ def submit_file(prepared: Prepared, members: Sequence[Member], blend: Blend, row
         "submission": competition.submission.model_dump(),
     }
     record = read_json(record_path)
-    if record and record["made_of"] == made_of and _unchanged(Path(record["file"]), record["sha256"]):
+    if record and record["made_of"] == made_of and unchanged(Path(record["file"]), record["sha256"]):
         return str(record["file"])
     packed = pack(
         prepared.workspace.submissions,
@@ -88,5 +88,6 @@ def about(prepared: Prepared, models: Sequence[str], blend: Blend, row: Row) -> 
     )
 
 
-def _unchanged(path: Path, sha256: str) -> bool:
+def unchanged(path: Path, sha256: str) -> bool:
+    """Whether a file is there, and as it was."""
     return path.is_file() and sha256_of(path) == sha256

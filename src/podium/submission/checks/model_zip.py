@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 import stat
-import struct
 import sys
 import warnings
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -20,6 +18,7 @@ from podium.config import Competition
 from podium.config_model_zip import ModelZip
 from podium.data.ragged import Ragged
 from podium.errors import UserError
+from podium.submission.checks.archives import BROKEN, METHODS
 from podium.submission.checks.report import Findings, Report, short
 
 CODE = "model.py"
@@ -27,9 +26,6 @@ MOST_CODE = 4 << 20
 """Bytes of a model.py that are looked at."""
 THERE = ("numpy", "onnxruntime")
 """What a grader is taken to have beside the standard library."""
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error, OverflowError)
-"""What ``zipfile`` raises on damaged archives; NotImplementedError is a RuntimeError."""
 LISTED = 5
 """Entries whose sizes a message lists."""
 MILLION = 10**6

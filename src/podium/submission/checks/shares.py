@@ -78,7 +78,8 @@ def agreement(labels: np.ndarray, ours: np.ndarray) -> tuple[float, float, float
     image beside the one before it."""
     height, width = labels.shape[1:]
     turned = labels.reshape(len(labels), width, height).transpose(0, 2, 1)
-    return tuple(float((each == ours).mean()) for each in (labels, turned, np.roll(labels, 1, axis=0)))  # type: ignore[return-value]
+    shifted = np.roll(labels, 1, axis=0)
+    return float((labels == ours).mean()), float((turned == ours).mean()), float((shifted == ours).mean())
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from podium.blend.make import Blend
 from podium.cores import cores
 from podium.data.fit import plan_fit
 from podium.engines.apart import work_apart
-from podium.packing import about
+from podium.packing import about, unchanged
 from podium.prepare import Prepared, Say
 from podium.report.board import Row
 from podium.standing import Model
@@ -39,7 +39,7 @@ def submit_model(prepared: Prepared, models: Sequence[Model], blend: Blend, row:
     made_of = content.made_of() | {"code": sha256_of(archive.CODE)}
     record_path = blend.folder / "packed_model.json"
     record = read_json(record_path)
-    if record and record["made_of"] == made_of and _unchanged(Path(record["file"]), record["sha256"]):
+    if record and record["made_of"] == made_of and unchanged(Path(record["file"]), record["sha256"]):
         return str(record["file"]), str(record["told"])
     with tempfile.TemporaryDirectory(prefix="podium-model-") as name:
         work = Path(name)
@@ -86,7 +86,3 @@ def _export(content: Content, work: Path, say: Say) -> None:
     from podium.submission.model_zip.export import make
 
     make(content, work / IMAGES, work, say)
-
-
-def _unchanged(path: Path, sha256: str) -> bool:
-    return path.is_file() and sha256_of(path) == sha256
