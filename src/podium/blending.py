@@ -12,6 +12,7 @@ import numpy as np
 
 from podium import metrics, packing, pipeline, remembered, standing
 from podium.blend.make import open_blend
+from podium.blend.oof import together
 from podium.catalogue import Entry, entries, pick
 from podium.config_blend import BlendSettings
 from podium.errors import UserError
@@ -113,10 +114,9 @@ def compare(name: str, options: Options, first: str, second: str, say: Say) -> C
         raise UserError(
             f"--compare: {first} and {second} were predicted in a different number of repeats; train both alike"
         )
-    rows = np.intersect1d(a.oof.rows, b.oof.rows)
+    rows, *stats = together(a.oof, b.oof)
     if not len(rows):
         raise UserError(f"--compare: no image was predicted by both {first} and {second}; train them on the same folds")
-    stats = [each.oof.stats[np.searchsorted(each.oof.rows, rows)] for each in (a, b)]
     gain = paired(Repeats(metric), stats[0], stats[1], prepared.folds.groups[rows], RESAMPLES)
     once = np.ones((1, len(rows)))
     scores = [float(Repeats(metric).weighted(each, once)[0]) for each in stats]

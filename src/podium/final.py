@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from podium import metrics
 from podium.blend.make import RESAMPLES, Blend, open_blend
-from podium.blend.members import Member, labels_of_test
+from podium.blend.members import labels_of_test
+from podium.blend.oof import together
 from podium.catalogue import entries
 from podium.errors import UserError
 from podium.estimate import Gain, Repeats, bootstrap, over_repeats, paired, second_chance
 from podium.metrics import Metric
 from podium.prepare import Prepared
-from podium.store import read_json
 from podium.submission.history import attempts, packed
 from podium.submission.pack import LEDGER
 
@@ -93,19 +92,18 @@ def propose(prepared: Prepared) -> Final:
         )
     higher = metric.higher_is_better
     made = sorted(
-        ((_candidate(prepared, metric, blend), blend, members) for blend, members in there),
+        ((_candidate(prepared, metric, blend), blend) for blend in there),
         key=lambda each: -each[0].score if higher else each[0].score,
     )
-    (first, best, members), rest = made[0], made[1:]
-    labels = labels_of_test(members, best.decision, prepared.competition)
+    (first, best), rest = made[0], made[1:]
+    labels = labels_of_test(best.members, best.decision, prepared.competition)
     others: list[tuple[Candidate, Blend]] = []
-    for candidate, blend, theirs in rest:
-        rows = np.intersect1d(best.oof.rows, blend.oof.rows)
-        if not len(rows) or best.oof.stats.shape[1:] != blend.oof.stats.shape[1:]:
+    for candidate, blend in rest:
+        rows, ours, theirs = together(best.oof, blend.oof)
+        if not len(rows):
             continue  # nothing can be said of the two together
-        ours, others_stats = (each.oof.stats[np.searchsorted(each.oof.rows, rows)] for each in (best, blend))
-        gain = paired(Repeats(metric), ours, others_stats, prepared.folds.groups[rows], RESAMPLES)
-        told = labels_of_test(theirs, blend.decision, prepared.competition)
+        gain = paired(Repeats(metric), ours, theirs, prepared.folds.groups[rows], RESAMPLES)
+        told = labels_of_test(blend.members, blend.decision, prepared.competition)
         assert told.ids.tolist() == labels.ids.tolist()
         apart = np.abs(told.values - labels.values) if told.values.dtype.kind == "f" else told.values != labels.values
         others.append((replace(candidate, behind=gain, differs=float(apart.mean())), blend))
@@ -116,9 +114,8 @@ def propose(prepared: Prepared) -> Final:
     )
     better, saves = 0.0, 0.0
     if second is not None:
-        rows = np.intersect1d(best.oof.rows, second[1].oof.rows)
-        stats = [each.oof.stats[np.searchsorted(each.oof.rows, rows)] for each in (best, second[1])]
-        better, saves = second_chance(Repeats(metric), stats[0], stats[1], prepared.folds.groups[rows], RESAMPLES)
+        rows, ours, theirs = together(best.oof, second[1].oof)
+        better, saves = second_chance(Repeats(metric), ours, theirs, prepared.folds.groups[rows], RESAMPLES)
     return Final(
         prepared.name,
         str(prepared.competition.metric),
@@ -130,24 +127,12 @@ def propose(prepared: Prepared) -> Final:
     )
 
 
-def _blends(prepared: Prepared) -> list[tuple[Blend, Sequence[Member]]]:
+def _blends(prepared: Prepared) -> list[Blend]:
+    """All of the present data and folds whose members have predicted the test images."""
     there = [entry.model.member for entry in entries(prepared) if entry.problem is None]
-    found: list[tuple[Blend, Sequence[Member]]] = []
-    for path in sorted(prepared.workspace.runs(prepared.name).glob("blend-*")):
-        blend = open_blend(path, prepared.competition, prepared.folds, there)
-        if blend is None:
-            continue
-        members = _members(blend, path.name, there, prepared)
-        if all(member.test is not None for member in members):
-            found.append((blend, members))
-    return found
-
-
-def _members(blend: Blend, folder: str, there: Sequence[Member], prepared: Prepared) -> list[Member]:
-    """Those of a blend, by name and run."""
-    told = read_json(prepared.workspace.runs(prepared.name) / folder / "blend.json")
-    runs = {name: model["run"] for name, model in told["models"].items()}
-    return [next(m for m in there if (m.name, m.run) == (name, runs[name])) for name in blend.models]
+    folders = sorted(prepared.workspace.runs(prepared.name).glob("blend-*"))
+    found = [open_blend(path, prepared.competition, prepared.folds, there) for path in folders]
+    return [blend for blend in found if blend is not None and all(member.test for member in blend.members)]
 
 
 def _candidate(prepared: Prepared, metric: Metric, blend: Blend) -> Candidate:

@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 class Blend:
     """What was chosen, and what it is worth.
 
-    models: names, in the order of ``decision.weights``. oof: statistics of every image under the choice that was made without
+    members: in the order of ``decision.weights``. oof: statistics of every image under the choice that was made without
     its fold; corrupted: the same of corrupted copies, None where there are none. also: further metrics by name. in_sample:
     the score of ``decision`` where it was chosen, an optimistic number. gains: over the uniform blend, over the best single
     model and, of the decoding, over none: mean, interval and share of paired resamples above zero. notes: what is to be said.
@@ -44,7 +44,7 @@ class Blend:
 
     folder: Path
     key: str
-    models: tuple[str, ...]
+    members: tuple[Member, ...]
     decision: Decision
     oof: Oof
     corrupted: Oof | None
@@ -52,6 +52,11 @@ class Blend:
     in_sample: float
     gains: dict[str, dict[str, float]]
     notes: tuple[str, ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The members' names."""
+        return tuple(member.name for member in self.members)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -136,7 +141,7 @@ def _told(
     return Blend(
         path,
         key,
-        tuple(member.name for member in members),
+        tuple(members),
         decision,
         oof,
         corrupted,

@@ -72,6 +72,12 @@ def gather(name: str, pieces: Mapping[int, tuple[np.ndarray, np.ndarray]], folds
     return Oof(name, rows, fold_of, stats)
 
 
+def together(a: Oof, b: Oof) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows that both have, ascending (n,), and the statistics of each there, (n, R, ...); none where their repeats differ."""
+    rows = np.intersect1d(a.rows, b.rows) if a.stats.shape[1:] == b.stats.shape[1:] else a.rows[:0]
+    return rows, a.stats[np.searchsorted(a.rows, rows)], b.stats[np.searchsorted(b.rows, rows)]
+
+
 def layout(chosen: Sequence[int], folds: Folds) -> tuple[np.ndarray, np.ndarray]:
     """The rows that the chosen folds validate on, ascending (n,), and the fold of each in each repeat (n, R), -1 for none."""
     repeats = sorted({fold // folds.count for fold in chosen})

@@ -129,9 +129,8 @@ def _blend(prepared: Prepared, models: Sequence[str], say: Say) -> tuple[Blend, 
             f"{prepared.name}: the last run's blend is not there, or not of these data; run bash run_cv.sh "
             f"{prepared.competition.name}, or name models with --models"
         )
-    told = read_json(folder / "blend.json")["models"]
     of_run = {(entry.name, entry.run): entry for entry in usable}
-    return blend, [of_run[name, model["run"]] for name, model in told.items()]
+    return blend, [of_run[member.name, member.run] for member in blend.members]
 
 
 def _usable(entry: Entry, name: str) -> Model:
