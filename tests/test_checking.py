@@ -66,6 +66,18 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
     assert errors[0] == "line 2: id '1', s.csv has '0' there" and errors[-1] == "and 90 more ids differ from s.csv"
 
 
+def test_objects_have_rows_of_their_own(tmp_path: Path) -> None:
+    given = competition("segmentation", ["rest", "cell"], {"format": "rle_csv", "per": "object"})
+    labels = ragged({"a": np.eye(3, dtype=np.uint8), "b": np.array([[1, 0, 1]], np.uint8)})
+    (tmp_path / "sample_submission.csv").write_text("id,rle\na,\nb,\n")
+    folder = tmp_path / "out"
+    done = pack(folder, given, "made", labels, labels.ids, labels.shapes, data_folder=tmp_path)
+    assert len(done.path.read_text().splitlines()) == 4 and done.report.errors == ()
+    (tmp_path / "sample_submission.csv").write_text("Id,rle\na,\nb,\n")
+    with pytest.raises(UserError, match=r"sample_submission\.csv has 'Id,rle'"):
+        pack(folder, given, "made", labels, labels.ids, labels.shapes, data_folder=tmp_path)
+
+
 def test_which_sample_is_meant(tmp_path: Path) -> None:
     assert find_sample(tmp_path) is None
     (tmp_path / "sample_submission.csv").write_text(SAMPLE)

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from podium.config import Competition
-from podium.config_submission_formats import CsvFormat, SubmissionFormat
+from podium.config_submission_formats import CsvFormat, RleCsv, SubmissionFormat
 from podium.data.ragged import Ragged
 from podium.submission.checks.label_csv import check_label_csv
 from podium.submission.checks.model_zip import check_model_zip
@@ -78,7 +78,9 @@ def with_sample(report: Report, path: Path, settings: SubmissionFormat, folder: 
         errors.append(f"the file has {size:.1f} MB, allowed are {settings.size_limit:g} MB (submission.size_limit)")
     sample = find_sample(folder, settings.sample) if folder is not None and isinstance(settings, CsvFormat) else None
     if sample is not None and sample.resolve() != path.resolve():
-        wrong, odd = hold_against_sample(path, sample)
+        # how many objects there are only the predictions know
+        rows = not (isinstance(settings, RleCsv) and settings.per == "object")
+        wrong, odd = hold_against_sample(path, sample, rows)
         # what the format's own check has said already is not said twice
         errors += [] if report.errors else wrong
         warnings += odd

@@ -28,20 +28,20 @@ def find_sample(folder: Path, named: str | None = None) -> Path | None:
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 
-def hold_against_sample(path: Path, sample: Path) -> tuple[list[str], list[str]]:
+def hold_against_sample(path: Path, sample: Path, rows: bool = True) -> tuple[list[str], list[str]]:
     """Errors and warnings: what differs from the sample.
 
     Errors are the header, ids and their order, row by row, and the number of rows; that a value is of another kind than the
     sample's of its column, a number with a fraction where the sample has whole ones, is a warning, since samples often hold
-    placeholders. A sample that cannot be read is a UserError.
+    placeholders. rows: False where rows need not be the sample's, and only the header is. A sample that cannot be read is a UserError.
     """
     try:
-        return _held(path, sample)
+        return _held(path, sample, rows)
     except (OSError, EOFError, zipfile.BadZipFile, IndexError, csv.Error) as error:
         raise UserError(f"{sample}: cannot be read beside {path.name} ({error}); look into both") from error
 
 
-def _held(path: Path, sample: Path) -> tuple[list[str], list[str]]:
+def _held(path: Path, sample: Path, by_row: bool) -> tuple[list[str], list[str]]:
     errors: list[str] = []
     warnings: list[str] = []
     wrong = more = rows = wanted = 0
@@ -54,6 +54,8 @@ def _held(path: Path, sample: Path) -> tuple[list[str], list[str]]:
             raise UserError(f"{sample}: is empty; remove it or download it again") from None
         if told != header:
             errors.append(f"line 1: the header is {_header(told)}, {sample.name} has {_header(header)}")
+        if not by_row:
+            return errors, warnings
         for number, (want, got) in enumerate(zip_longest(expected, found), start=2):
             wanted += want is not None
             rows += got is not None
