@@ -26,8 +26,7 @@ def read(path: Path, competition: Competition, ids: np.ndarray, shapes: np.ndarr
     """The predictions in a file that is in order, in the order of ``ids``.
 
     Labels are uint8 (1, H, W), answers (1, K, 1), numbers float32 (1, 1, 1); probabilities float32 (C, H, W), of questions
-    (2, K, 1). shapes: (N, 3), the C, H, W of the images. Further columns are passed over, so that a file of right answers may
-    have some. An id without a row is a UserError.
+    (2, K, 1). shapes: (N, 3), the C, H, W of the images. An id without a row is a UserError.
     """
     settings = competition.submission
     assert settings is not None
